@@ -1,0 +1,12 @@
+//! A project folder, its routes, and the app manifest that describes both.
+//!
+//! This crate owns what an app *is*: [`Project`] (what lies in the folder and
+//! in `wharf.toml`), [`Routes`] (which request goes where) and [`Manifest`]
+//! (`wharf.json`, the same as data). It deliberately knows neither OCI images
+//! nor wasmtime: `wharf-images` packs an app, `wharf-host` serves one.
+
+mod digest;
+pub mod manifest;
+
+pub use digest::{InvalidSha256, Sha256};
+pub use manifest::{Asset, Component, Limits, MANIFEST_FILE, Manifest, ManifestError, Site, Worker};

@@ -1,0 +1,302 @@
+//! The app manifest, `wharf.json`: an app as data.
+//!
+//! In an image it lies at `/app/wharf.json`, beside `site/` and `workers/`.
+//! It is what the host reads to serve an app and what the shim reads to
+//! recognise one. It does not hold contents, only their digests.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Component as PathComponent, Path};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Sha256;
+
+/// The name of the manifest within an app's folder.
+pub const MANIFEST_FILE: &str = "wharf.json";
+
+/// The schema that this version writes and reads.
+const SCHEMA: u32 = 1;
+
+/// Largest manifest read, in bytes: room for more than 500,000 files.
+const MAX_SIZE: u64 = 128 << 20;
+
+/// An app: a site and its workers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of this format; always 1.
+    schema: u32,
+    /// The app's name, for people.
+    pub name: String,
+    /// The static files, served under `/`.
+    pub site: Site,
+    /// The Wasm components of the workers, each once, whoever uses it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub components: Vec<Component>,
+    /// The workers, in order of precedence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workers: Vec<Worker>,
+}
+
+/// The static part of an app.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Site {
+    /// Sends `Cross-Origin-Opener-Policy: same-origin` and
+    /// `Cross-Origin-Embedder-Policy: require-corp` with every response.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub isolated: bool,
+    /// The files, sorted by path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<Asset>,
+}
+
+/// One static file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asset {
+    /// Path below `site/`, with `/` between its parts and none in front.
+    pub path: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// Hash of the content: the strong `ETag`.
+    pub sha256: Sha256,
+    /// Value of `Content-Type`.
+    #[serde(rename = "type")]
+    pub media_type: String,
+}
+
+/// One Wasm component.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Component {
+    /// Path below the app's folder, for example `workers/index.wasm`.
+    pub file: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// Hash of the content; precompiled code is looked up by it.
+    pub sha256: Sha256,
+}
+
+/// One worker: the requests that it answers and the component that does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Worker {
+    /// Path of its source without extension, for example `api/hello`.
+    pub name: String,
+    /// The pattern of its route, for example `/api/[id]`.
+    pub pattern: String,
+    /// The file from which it was made, for people: `api/hello.py`.
+    pub source: String,
+    /// Which of [`Manifest::components`] runs it.
+    pub component: usize,
+    /// Environment variables of the guest.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// What one request may use.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// What one request to a worker may use.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Wall-clock time, in milliseconds, until 504. Default 30,000.
+    pub timeout_ms: u64,
+    /// Linear memory, in bytes, past which the guest can't grow. Default 256 MiB.
+    pub memory: u64,
+    /// Request body, in bytes; past it 413. Default 10 MiB.
+    pub body: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            timeout_ms: 30_000,
+            memory: 256 << 20,
+            body: 10 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// Wall-clock time of one request.
+    #[must_use]
+    pub const fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms)
+    }
+}
+
+/// Why a manifest is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// The file can't be read; the cause names it.
+    #[error("cannot read app manifest")]
+    Read(#[source] io::Error),
+    /// The file is larger than any real manifest.
+    #[error("app manifest has {size} bytes: expected at most {MAX_SIZE}")]
+    TooLarge {
+        /// Its length in bytes.
+        size: u64,
+    },
+    /// The text is not JSON of this form.
+    #[error("cannot parse app manifest")]
+    Parse(#[source] serde_json::Error),
+    /// It was written by a newer version.
+    #[error("app manifest has schema {found}: expected {SCHEMA}")]
+    Schema {
+        /// The schema of the file.
+        found: u32,
+    },
+    /// A path would leave the app's folder.
+    #[error("app manifest names {path:?}: expected a relative path without \"..\"")]
+    Path {
+        /// The path as written.
+        path: String,
+    },
+    /// A worker names a component that isn't listed.
+    #[error("worker {worker:?} uses component {component}: expected one of the {count} listed")]
+    Component {
+        /// Name of the worker.
+        worker: String,
+        /// The index that it gives.
+        component: usize,
+        /// Number of components.
+        count: usize,
+    },
+}
+
+impl Manifest {
+    /// An app without files or workers.
+    #[must_use]
+    pub const fn new(name: String, site: Site) -> Self {
+        Self {
+            schema: SCHEMA,
+            name,
+            site,
+            components: Vec::new(),
+            workers: Vec::new(),
+        }
+    }
+
+    /// Reads and checks the manifest in the file `path`.
+    ///
+    /// # Errors
+    /// [`ManifestError`]: the file can't be read, or is not a valid manifest.
+    pub fn read(path: &Path) -> Result<Self, ManifestError> {
+        let size = fs_err::metadata(path).map_err(ManifestError::Read)?.len();
+        if size > MAX_SIZE {
+            return Err(ManifestError::TooLarge { size });
+        }
+        Self::parse(&fs_err::read(path).map_err(ManifestError::Read)?)
+    }
+
+    /// Parses and checks a manifest.
+    ///
+    /// # Errors
+    /// [`ManifestError`]: the text is not a valid manifest.
+    pub fn parse(json: &[u8]) -> Result<Self, ManifestError> {
+        /// Read first, so that a newer file is called newer, not malformed.
+        #[derive(Deserialize)]
+        struct Versioned {
+            schema: u32,
+        }
+        let Versioned { schema } = serde_json::from_slice(json).map_err(ManifestError::Parse)?;
+        if schema != SCHEMA {
+            return Err(ManifestError::Schema { found: schema });
+        }
+        let manifest: Self = serde_json::from_slice(json).map_err(ManifestError::Parse)?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// The manifest as canonical JSON: the same app gives the same bytes.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        // Struct fields serialize in order, maps are B-trees and no key is
+        // anything but a string, so this can't fail and can't vary.
+        let mut json = serde_json::to_vec(self).unwrap_or_default();
+        json.push(b'\n');
+        json
+    }
+
+    fn check(&self) -> Result<(), ManifestError> {
+        let paths = self.site.files.iter().map(|asset| &asset.path);
+        for path in paths.chain(self.components.iter().map(|component| &component.file)) {
+            let stays_inside = !path.is_empty()
+                && !path.contains('\0')
+                && Path::new(path)
+                    .components()
+                    .all(|part| matches!(part, PathComponent::Normal(_)));
+            if !stays_inside {
+                return Err(ManifestError::Path { path: path.clone() });
+            }
+        }
+        for worker in &self.workers {
+            if worker.component >= self.components.len() {
+                return Err(ManifestError::Component {
+                    worker: worker.name.clone(),
+                    component: worker.component,
+                    count: self.components.len(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello() -> Manifest {
+        let mut manifest = Manifest::new("hello".into(), Site::default());
+        manifest.components.push(Component {
+            file: "workers/hello.wasm".into(),
+            size: 3,
+            sha256: Sha256::of(b"abc"),
+        });
+        manifest.workers.push(Worker {
+            name: "hello".into(),
+            pattern: "/hello".into(),
+            source: "hello.wasm".into(),
+            component: 0,
+            env: BTreeMap::new(),
+            limits: Limits::default(),
+        });
+        manifest
+    }
+
+    #[test]
+    fn a_manifest_survives_the_round_trip() {
+        let manifest = hello();
+        assert_eq!(Manifest::parse(&manifest.to_json()).unwrap(), manifest);
+    }
+
+    #[test]
+    fn a_newer_schema_is_named() {
+        let error = Manifest::parse(br#"{"schema": 2, "future": true}"#).unwrap_err();
+        assert_eq!(error.to_string(), "app manifest has schema 2: expected 1");
+    }
+
+    #[test]
+    fn a_path_out_of_the_app_is_refused() {
+        for path in ["../etc/passwd", "/etc/passwd", "workers/../../x", "", "./x"] {
+            let mut manifest = hello();
+            manifest.components[0].file = path.into();
+            let error = Manifest::parse(&manifest.to_json()).unwrap_err();
+            assert!(matches!(error, ManifestError::Path { .. }), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_worker_without_component_is_refused() {
+        let mut manifest = hello();
+        manifest.workers[0].component = 1;
+        let error = Manifest::parse(&manifest.to_json()).unwrap_err();
+        assert!(matches!(error, ManifestError::Component { .. }));
+    }
+}

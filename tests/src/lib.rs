@@ -1,0 +1,1 @@
+//! End-to-end tests of wharf: real engines, registries and browsers.
