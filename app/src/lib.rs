@@ -5,8 +5,17 @@
 //! (`wharf.json`, the same as data). It deliberately knows neither OCI images
 //! nor wasmtime: `wharf-images` packs an app, `wharf-host` serves one.
 
+mod config;
 mod digest;
-pub mod manifest;
+mod manifest;
+pub mod media_type;
+mod pattern;
+mod project;
+mod routes;
 
+pub use config::{CONFIG_FILE, Config, ConfigError, WorkerConfig};
 pub use digest::{InvalidSha256, Sha256};
 pub use manifest::{Asset, Component, Limits, MANIFEST_FILE, Manifest, ManifestError, Site, Worker};
+pub use pattern::{InvalidPattern, Params, Pattern};
+pub use project::{Language, Project, ProjectError, SITE_FOLDER, SiteFile, WorkerSource};
+pub use routes::{RouteError, RouteLine, Routes, Target};

@@ -114,11 +114,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            timeout_ms: 30_000,
-            memory: 256 << 20,
-            body: 10 << 20,
-        }
+        Self { timeout_ms: 30_000, memory: 256 << 20, body: 10 << 20 }
     }
 }
 
@@ -173,13 +169,7 @@ impl Manifest {
     /// An app without files or workers.
     #[must_use]
     pub const fn new(name: String, site: Site) -> Self {
-        Self {
-            schema: SCHEMA,
-            name,
-            site,
-            components: Vec::new(),
-            workers: Vec::new(),
-        }
+        Self { schema: SCHEMA, name, site, components: Vec::new(), workers: Vec::new() }
     }
 
     /// Reads and checks the manifest in the file `path`.
@@ -228,9 +218,7 @@ impl Manifest {
         for path in paths.chain(self.components.iter().map(|component| &component.file)) {
             let stays_inside = !path.is_empty()
                 && !path.contains('\0')
-                && Path::new(path)
-                    .components()
-                    .all(|part| matches!(part, PathComponent::Normal(_)));
+                && Path::new(path).components().all(|part| matches!(part, PathComponent::Normal(_)));
             if !stays_inside {
                 return Err(ManifestError::Path { path: path.clone() });
             }

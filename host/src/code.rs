@@ -1,0 +1,154 @@
+//! Where the machine code of an app's components comes from.
+
+use std::collections::HashMap;
+use std::os::fd::RawFd;
+use std::path::{Path, PathBuf};
+
+use wasmtime::component::Component;
+use wharf_app::{InvalidSha256, Sha256};
+
+use crate::engine::Runtime;
+
+/// Names the environment variable by which the shim hands code over:
+/// `SHA256=FD` pairs with commas between them.
+const FDS_VARIABLE: &str = "WHARF_AOT_FDS";
+
+/// A folder of machine code: `SHA256-OF-THE-COMPONENT.cwasm`.
+#[derive(Clone, Debug)]
+pub struct CodeDir(PathBuf);
+
+/// The machine code that a `wharf-host` may run.
+///
+/// Code is trusted like the program itself: it comes from the shim, by file
+/// descriptor, or from the image that the program came in. Never from both:
+/// under the shim, what the image holds is ignored.
+#[derive(Debug)]
+pub enum HostCode {
+    /// Open files that the shim passed, by the component's hash.
+    Descriptors(HashMap<Sha256, RawFd>),
+    /// The image's own folder.
+    Image(CodeDir),
+}
+
+/// Why a component has no code.
+#[derive(Debug, thiserror::Error)]
+pub enum CodeError {
+    /// Nobody compiled it.
+    #[error("no machine code for component {sha256}: expected it in {place}")]
+    Missing {
+        /// The component's hash.
+        sha256: Sha256,
+        /// Where it was looked for.
+        place: String,
+    },
+    /// It was compiled by another version, or for another CPU.
+    #[error("cannot load machine code {}", path.display())]
+    Load {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The variable is malformed.
+    #[error("malformed {FDS_VARIABLE} {0:?}: expected SHA256=FD pairs with commas between them")]
+    Variable(String),
+}
+
+impl CodeDir {
+    /// The code in the folder `dir`.
+    ///
+    /// Whoever can write there can run anything as this user: it must be the
+    /// user's own, or part of a read-only image.
+    #[must_use]
+    pub const fn new(dir: PathBuf) -> Self {
+        Self(dir)
+    }
+
+    /// Where the code of the component `sha256` is, or would be.
+    #[must_use]
+    pub fn path(&self, sha256: &Sha256) -> PathBuf {
+        self.0.join(format!("{sha256}.cwasm"))
+    }
+
+    pub(crate) fn load(&self, runtime: &Runtime, sha256: &Sha256) -> Result<Component, CodeError> {
+        let path = self.path(sha256);
+        if !path.is_file() {
+            return Err(CodeError::Missing { sha256: *sha256, place: self.0.display().to_string() });
+        }
+        load(runtime, &path)
+    }
+}
+
+impl HostCode {
+    /// The code for an app in `app_dir`, by the environment of this process.
+    ///
+    /// # Errors
+    /// [`CodeError::Variable`]: the shim's variable is malformed.
+    pub fn from_env(app_dir: &Path) -> Result<Self, CodeError> {
+        match std::env::var(FDS_VARIABLE) {
+            Ok(pairs) => Self::parse_descriptors(&pairs),
+            Err(_) => Ok(Self::Image(CodeDir::new(app_dir.join("aot")))),
+        }
+    }
+
+    fn parse_descriptors(pairs: &str) -> Result<Self, CodeError> {
+        let malformed = || CodeError::Variable(pairs.to_owned());
+        let pairs = pairs.split(',').filter(|pair| !pair.is_empty());
+        let descriptors = pairs.map(|pair| {
+            let (sha256, descriptor) = pair.split_once('=').ok_or_else(malformed)?;
+            let sha256 = sha256.parse().map_err(|_: InvalidSha256| malformed())?;
+            let descriptor = descriptor.parse().ok().filter(|fd| *fd >= 3).ok_or_else(malformed)?;
+            Ok((sha256, descriptor))
+        });
+        descriptors.collect::<Result<_, _>>().map(Self::Descriptors)
+    }
+
+    pub(crate) fn load(&self, runtime: &Runtime, sha256: &Sha256) -> Result<Component, CodeError> {
+        match self {
+            Self::Image(dir) => dir.load(runtime, sha256),
+            Self::Descriptors(descriptors) => {
+                let descriptor = descriptors
+                    .get(sha256)
+                    .ok_or_else(|| CodeError::Missing { sha256: *sha256, place: FDS_VARIABLE.into() })?;
+                // By name and not by mapping it here: wasmtime then maps the
+                // initial memory from the file as well, so that all
+                // containers share its pages.
+                load(runtime, Path::new(&format!("/proc/self/fd/{descriptor}")))
+            }
+        }
+    }
+}
+
+fn load(runtime: &Runtime, path: &Path) -> Result<Component, CodeError> {
+    // SAFETY: the file is machine code that runs with this process's rights.
+    // It comes from a place that only who controls this program can write to:
+    // the root-owned cache of the node (by the shim's descriptor), the image
+    // of the program, or the user's own cache. Nobody changes it in place:
+    // writers make a new file and rename it.
+    unsafe { Component::deserialize_file(runtime.engine(), path) }
+        .map_err(|error| CodeError::Load { path: path.to_owned(), source: error.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_parsed() {
+        let hash = Sha256::of(b"a");
+        let HostCode::Descriptors(parsed) = HostCode::parse_descriptors(&format!("{hash}=3")).unwrap() else {
+            panic!("not descriptors");
+        };
+        assert_eq!(parsed, HashMap::from([(hash, 3)]));
+        assert!(HostCode::parse_descriptors("").is_ok());
+    }
+
+    #[test]
+    fn malformed_descriptors_are_refused() {
+        let hash = Sha256::of(b"a");
+        for text in ["x", "x=3", &format!("{hash}"), &format!("{hash}=-1"), &format!("{hash}=0")] {
+            assert!(HostCode::parse_descriptors(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The one configuration of wasmtime, for compiling and for running.
+//!
+//! Code loads only in an engine that is configured as the one that compiled
+//! it, so both are made here. It deliberately does not decide where compiled
+//! code lies: see `code`.
+
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+/// Requests to workers that are in flight at most, all workers together.
+/// Further ones wait for their turn.
+pub(crate) const MAX_INSTANCES: u32 = 128;
+
+/// The engine that runs workers.
+#[derive(Clone)]
+pub struct Runtime(Engine);
+
+/// The engine can't start on this machine.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start the WebAssembly engine")]
+pub struct RuntimeError(#[source] Box<dyn std::error::Error + Send + Sync>);
+
+impl Runtime {
+    /// An engine for this machine's CPU, with memory for [`MAX_INSTANCES`]
+    /// instances set aside: address space only, no page of it is touched.
+    ///
+    /// # Errors
+    /// [`RuntimeError`]: the CPU lacks a feature, or there is no address space.
+    pub fn new() -> Result<Self, RuntimeError> {
+        let mut config = config();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
+        Engine::new(&config).map(Self).map_err(|error| RuntimeError(error.into()))
+    }
+
+    pub(crate) const fn engine(&self) -> &Engine {
+        &self.0
+    }
+}
+
+/// What both ends must agree on.
+fn config() -> Config {
+    let mut config = Config::new();
+    config.wasm_component_model(true);
+    // A guest that never returns is interrupted, so that others have a turn.
+    config.epoch_interruption(true);
+    // wasi:http 0.2 needs no concurrent calls into an instance, and without
+    // them a fresh instance costs a fifth less.
+    config.concurrency_support(false);
+    config
+}
+
+/// Slots that are ready for instances. Sizes are upper bounds: what a guest
+/// does not touch costs nothing.
+fn pool() -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(MAX_INSTANCES);
+    // A Python worker is some twenty core instances, tables and one memory.
+    pool.total_core_instances(MAX_INSTANCES * 32);
+    pool.total_memories(MAX_INSTANCES * 2);
+    pool.total_tables(MAX_INSTANCES * 8);
+    pool.total_stacks(MAX_INSTANCES);
+    pool.max_tables_per_component(32);
+    pool.max_memories_per_component(8);
+    pool.max_core_instance_size(4 << 20);
+    pool.max_component_instance_size(4 << 20);
+    pool.table_elements(50_000);
+    pool
+}
+
+#[cfg(feature = "compiler")]
+pub use compiler::{Architecture, CompileError, Compiler, CompilerTarget};
+
+#[cfg(feature = "compiler")]
+mod compiler {
+    use std::fmt;
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    use std::path::Path;
+    use std::str::FromStr;
+
+    use wasmtime::Engine;
+
+    use super::config;
+
+    /// A CPU that wharf's images are made for.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum Architecture {
+        /// 64-bit x86.
+        Amd64,
+        /// 64-bit ARM.
+        Arm64,
+    }
+
+    /// Which machines will run the code.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum CompilerTarget {
+        /// This one, with all that its CPU can do.
+        Native,
+        /// Any machine of the architecture: x86-64-v2 (2009 and later), or
+        /// Armv8.0-A.
+        Portable(Architecture),
+    }
+
+    /// The engine that compiles workers.
+    pub struct Compiler {
+        engine: Engine,
+        target: CompilerTarget,
+    }
+
+    /// Why there is no code.
+    #[derive(Debug, thiserror::Error)]
+    pub enum CompileError {
+        /// No compiler for the target.
+        #[error("cannot start the WebAssembly compiler")]
+        Start(#[source] Box<dyn std::error::Error + Send + Sync>),
+        /// The file can't be read; the cause names it.
+        #[error("cannot read component")]
+        Read(#[source] std::io::Error),
+        /// Not a valid component.
+        #[error("cannot compile {file}: expected a valid WebAssembly component")]
+        Invalid {
+            /// The file.
+            file: String,
+            /// What is wrong with it.
+            #[source]
+            source: Box<dyn std::error::Error + Send + Sync>,
+        },
+        /// A core module.
+        #[error("cannot compile {file}: expected a component, found a core module")]
+        CoreModule {
+            /// The file.
+            file: String,
+        },
+        /// Not WebAssembly at all.
+        #[error("cannot compile {file}: expected WebAssembly, found something else")]
+        NotWasm {
+            /// The file.
+            file: String,
+        },
+    }
+
+    impl CompileError {
+        /// What the user can do about it.
+        #[must_use]
+        pub fn hint(&self) -> Option<String> {
+            match self {
+                Self::CoreModule { .. } => Some(
+                    "build it for wasm32-wasip2, as a component that exports wasi:http/incoming-handler"
+                        .into(),
+                ),
+                Self::Invalid { .. } | Self::NotWasm { .. } => {
+                    Some("the file may be truncated: build it again".into())
+                }
+                Self::Start(_) | Self::Read(_) => None,
+            }
+        }
+    }
+
+    impl Compiler {
+        /// A compiler for `target`.
+        ///
+        /// # Errors
+        /// [`CompileError::Start`]: this build can't compile for it.
+        pub fn new(target: CompilerTarget) -> Result<Self, CompileError> {
+            let mut config = config();
+            if let CompilerTarget::Portable(architecture) = target {
+                let triple = match architecture {
+                    Architecture::Amd64 => "x86_64-unknown-linux-gnu",
+                    Architecture::Arm64 => "aarch64-unknown-linux-gnu",
+                };
+                config.target(triple).map_err(|error| CompileError::Start(error.into()))?;
+                if architecture == Architecture::Amd64 {
+                    for flag in
+                        ["has_cmpxchg16b", "has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt"]
+                    {
+                        // SAFETY: the flag makes code that only a CPU with
+                        // the feature can run. The engine that loads code
+                        // compares its flags with the CPU and refuses it
+                        // where one is missing.
+                        unsafe { config.cranelift_flag_enable(flag) };
+                    }
+                }
+            }
+            let engine = Engine::new(&config).map_err(|error| CompileError::Start(error.into()))?;
+            Ok(Self { engine, target })
+        }
+
+        /// What the compiler is for.
+        #[must_use]
+        pub const fn target(&self) -> CompilerTarget {
+            self.target
+        }
+
+        /// Names the configuration: code of equal ids is interchangeable.
+        #[must_use]
+        pub fn id(&self) -> String {
+            // The hash is fixed within a build of wharf, and its version is
+            // part of what wasmtime hashes.
+            let mut hasher = DefaultHasher::new();
+            self.engine.precompile_compatibility_hash().hash(&mut hasher);
+            format!("{:016x}", hasher.finish())
+        }
+
+        /// Machine code of the component in the file `path`.
+        ///
+        /// # Errors
+        /// [`CompileError`]: it can't be read, or is not a valid component.
+        pub fn compile(&self, path: &Path) -> Result<Vec<u8>, CompileError> {
+            let wasm = fs_err::read(path).map_err(CompileError::Read)?;
+            let file = path.display().to_string();
+            // The preamble: "\0asm", a version, and the layer (component
+            // model, Binary.md: 0 is a core module, 1 a component).
+            match wasm.get(..8) {
+                Some([0, b'a', b's', b'm', _, _, 1, 0]) => {}
+                Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => return Err(CompileError::CoreModule { file }),
+                _ => return Err(CompileError::NotWasm { file }),
+            }
+            self.engine
+                .precompile_component(&wasm)
+                .map_err(|error| CompileError::Invalid { file, source: error.into() })
+        }
+    }
+
+    impl fmt::Display for Architecture {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(match self {
+                Self::Amd64 => "amd64",
+                Self::Arm64 => "arm64",
+            })
+        }
+    }
+
+    impl FromStr for Architecture {
+        type Err = String;
+
+        fn from_str(text: &str) -> Result<Self, Self::Err> {
+            match text {
+                "amd64" => Ok(Self::Amd64),
+                "arm64" => Ok(Self::Arm64),
+                other => Err(format!("unknown architecture {other:?}: expected amd64 or arm64")),
+            }
+        }
+    }
+}
