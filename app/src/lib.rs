@@ -5,17 +5,21 @@
 //! (`wharf.json`, the same as data). It deliberately knows neither OCI images
 //! nor wasmtime: `wharf-images` packs an app, `wharf-host` serves one.
 
+mod build;
 mod config;
 mod digest;
 mod manifest;
 pub mod media_type;
 mod pattern;
 mod project;
+mod python;
 mod routes;
 
+pub use build::{BuildError, BuiltApp, Step, Workshop};
 pub use config::{CONFIG_FILE, Config, ConfigError, WorkerConfig};
 pub use digest::{InvalidSha256, Sha256};
 pub use manifest::{Asset, Component, Limits, MANIFEST_FILE, Manifest, ManifestError, Site, Worker};
 pub use pattern::{InvalidPattern, Params, Pattern};
 pub use project::{Language, Project, ProjectError, SITE_FOLDER, SiteFile, WorkerSource};
+pub use python::{COMPONENTIZE_PY, PythonError, PythonToolchain};
 pub use routes::{RouteError, RouteLine, Routes, Target};

@@ -1,0 +1,238 @@
+//! From a project to an app: sources become components, files get their hashes.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use crate::digest::Sha256;
+use crate::manifest::{Asset, Component, Manifest, Site, Worker};
+use crate::media_type;
+use crate::project::{Language, Project, WorkerSource};
+use crate::python::{self, PythonError};
+use crate::routes::{RouteError, Routes};
+
+/// A built app: the manifest, and where the contents are that it describes.
+#[derive(Clone, Debug)]
+pub struct BuiltApp {
+    /// The app as data.
+    pub manifest: Manifest,
+    /// The files of the site, in the manifest's order.
+    pub assets: Vec<PathBuf>,
+    /// The components, in the manifest's order.
+    pub components: Vec<PathBuf>,
+}
+
+/// Where a build finds its tools and keeps what it need not do again.
+#[derive(Clone, Debug)]
+pub struct Workshop {
+    /// Components by the content of their sources; safe to delete.
+    pub cache: PathBuf,
+    /// Language toolchains that wharf installed.
+    pub runtimes: PathBuf,
+}
+
+/// A step that takes long enough to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// That many workers of the language are being made into a component.
+    Componentize(Language, usize),
+}
+
+/// Why a project can't be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A file can't be read; the cause names it.
+    #[error("cannot read project file")]
+    Read(#[source] io::Error),
+    /// The routes contradict each other.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// The Python workers can't be built.
+    #[error(transparent)]
+    Python(#[from] PythonError),
+    /// The file is not WebAssembly.
+    #[error("cannot load worker {path:?}: expected a WebAssembly component, found {found}")]
+    NotAComponent {
+        /// The source.
+        path: String,
+        /// What it is instead.
+        found: &'static str,
+    },
+}
+
+impl BuildError {
+    /// What the user can do about it, if that isn't plain from the message.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Python(error) => error.hint(),
+            Self::NotAComponent { found: "a core module", .. } => Some(
+                "build it for wasm32-wasip2, as a component that exports wasi:http/incoming-handler".into(),
+            ),
+            Self::NotAComponent { .. } => Some("the file may be truncated: build it again".into()),
+            Self::Read(_) | Self::Route(_) => None,
+        }
+    }
+}
+
+impl BuiltApp {
+    /// Builds `project`, telling `progress` of steps that take long.
+    ///
+    /// # Errors
+    /// [`BuildError`]: a file can't be read, or a worker can't be built.
+    pub fn build(
+        project: &Project,
+        workshop: &Workshop,
+        progress: &dyn Fn(Step),
+    ) -> Result<Self, BuildError> {
+        let site = Site { isolated: project.config().site.isolated, files: assets(project)? };
+        let mut manifest = Manifest::new(project.name().to_owned(), site);
+        let mut components: Vec<PathBuf> = Vec::new();
+        let python: BTreeMap<&str, &str> = of_language(project, Language::Python)
+            .map(|source| (source.name.as_str(), source.path.as_str()))
+            .collect();
+        let mut python_component = None;
+        if !python.is_empty() {
+            let make = || progress(Step::Componentize(Language::Python, python.len()));
+            let built = python::componentize(project, &python, workshop, &make)?;
+            python_component = Some(components.len());
+            manifest.components.push(component("workers/_python.wasm", &built)?);
+            components.push(built);
+        }
+        for source in project.workers() {
+            let component = match (source.language, python_component) {
+                (Language::Python, Some(index)) => index,
+                (Language::Python | Language::Wasm, _) => {
+                    let path = project.dir().join(&source.path);
+                    check_component(&source.path, &path)?;
+                    manifest.components.push(component(&format!("workers/{}.wasm", source.name), &path)?);
+                    components.push(path);
+                    components.len() - 1
+                }
+            };
+            manifest.workers.push(worker(project, source, component));
+        }
+        // Conflicts show now, not when the image is first run.
+        Routes::new(&manifest)?;
+        let assets = project.site().iter().map(|file| file.source.clone()).collect();
+        Ok(Self { manifest, assets, components })
+    }
+}
+
+fn of_language(project: &Project, language: Language) -> impl Iterator<Item = &WorkerSource> {
+    project.workers().iter().filter(move |source| source.language == language)
+}
+
+fn worker(project: &Project, source: &WorkerSource, component: usize) -> Worker {
+    let settings = project.config().workers.get(&source.name).cloned().unwrap_or_default();
+    Worker {
+        name: source.name.clone(),
+        pattern: source.pattern.to_string(),
+        source: source.path.clone(),
+        component,
+        limits: settings.limits(),
+        env: settings.env,
+    }
+}
+
+fn component(file: &str, path: &Path) -> Result<Component, BuildError> {
+    let (sha256, size) = hash(path)?;
+    Ok(Component { file: file.to_owned(), size, sha256 })
+}
+
+/// The preamble of a binary: "\0asm", a version, and the layer (component
+/// model, Binary.md: 0 is a core module, 1 a component).
+fn check_component(path: &str, file: &Path) -> Result<(), BuildError> {
+    let mut preamble = [0; 8];
+    let mut file = fs_err::File::open(file).map_err(BuildError::Read)?;
+    let found = match io::Read::read_exact(&mut file, &mut preamble) {
+        Ok(()) if preamble.starts_with(b"\0asm") && preamble[6] == 1 => return Ok(()),
+        Ok(()) if preamble.starts_with(b"\0asm") => "a core module",
+        Ok(()) => "something else",
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => "a file of less than 8 bytes",
+        Err(error) => return Err(BuildError::Read(error)),
+    };
+    Err(BuildError::NotAComponent { path: path.to_owned(), found })
+}
+
+/// The files of the site with hash and type, hashed on all cores.
+fn assets(project: &Project) -> Result<Vec<Asset>, BuildError> {
+    let files = project.site();
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let share = files.len().div_ceil(threads).max(1);
+    thread::scope(|scope| {
+        let shares = files.chunks(share).map(|share| {
+            scope.spawn(|| {
+                share
+                    .iter()
+                    .map(|file| {
+                        let (sha256, size) = hash(&file.source)?;
+                        let media_type = media_type::of(&file.path);
+                        Ok(Asset { path: file.path.clone(), size, sha256, media_type })
+                    })
+                    .collect::<Result<Vec<_>, BuildError>>()
+            })
+        });
+        let running: Vec<_> = shares.collect();
+        let mut assets = Vec::with_capacity(files.len());
+        for share in running {
+            match share.join() {
+                Ok(share) => assets.extend(share?),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok(assets)
+    })
+}
+
+fn hash(path: &Path) -> Result<(Sha256, u64), BuildError> {
+    let file = fs_err::File::open(path).map_err(BuildError::Read)?;
+    Sha256::of_reader(file).map_err(BuildError::Read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn built(files: &[(&str, &[u8])]) -> Result<BuiltApp, BuildError> {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, content) in files {
+            let path = folder.path().join("project").join(path);
+            fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+            fs_err::write(path, content).unwrap();
+        }
+        let workshop =
+            Workshop { cache: folder.path().join("cache"), runtimes: folder.path().join("runtimes") };
+        let project = Project::open(&folder.path().join("project")).unwrap();
+        BuiltApp::build(&project, &workshop, &|_| {})
+    }
+
+    const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    #[test]
+    fn a_site_and_a_component_are_described_by_their_hashes() {
+        let app = built(&[("public/a/b.css", b"b"), ("api/x.wasm", COMPONENT)]).unwrap();
+        let manifest = app.manifest;
+        assert_eq!(manifest.site.files[0].path, "a/b.css");
+        assert_eq!(manifest.site.files[0].sha256, Sha256::of(b"b"));
+        assert_eq!(manifest.components[0].file, "workers/api/x.wasm");
+        assert_eq!(manifest.components[0].sha256, Sha256::of(COMPONENT));
+        assert_eq!(manifest.workers[0].pattern, "/api/x");
+        assert_eq!(Manifest::parse(&manifest.to_json()).unwrap(), manifest);
+    }
+
+    #[test]
+    fn what_is_no_component_is_named() {
+        for (content, expected) in [
+            (&b"\0asm\x01\0\0\0"[..], "a core module"),
+            (b"hello world", "something else"),
+            (b"", "a file of less than 8 bytes"),
+        ] {
+            let error = built(&[("x.wasm", content)]).unwrap_err();
+            assert!(error.to_string().ends_with(expected), "{error}");
+            assert!(error.hint().is_some());
+        }
+    }
+}
