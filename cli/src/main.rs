@@ -1,2 +1,29 @@
-//! wharf.
-fn main() {}
+//! `wharf`: packages a static site and its WebAssembly workers once, as an
+//! image that runs anywhere containers run.
+
+mod arguments;
+mod commands;
+mod image;
+mod native;
+mod output;
+mod places;
+mod progress;
+mod target;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::arguments::Arguments;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    output::start_log(&arguments.global);
+    match commands::run(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            output::print_error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -219,6 +219,17 @@ mod compiler {
         }
     }
 
+    impl Architecture {
+        /// Whether this machine is one.
+        #[must_use]
+        pub const fn is_this_machine(self) -> bool {
+            match self {
+                Self::Amd64 => cfg!(target_arch = "x86_64"),
+                Self::Arm64 => cfg!(target_arch = "aarch64"),
+            }
+        }
+    }
+
     impl fmt::Display for Architecture {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str(match self {

@@ -8,6 +8,8 @@
 
 mod app;
 mod code;
+#[cfg(feature = "compiler")]
+mod code_cache;
 mod engine;
 mod outcome;
 mod server;
@@ -17,6 +19,8 @@ mod worker;
 
 pub use app::{App, AppError, AppSource, SiteRoot};
 pub use code::{CodeDir, CodeError, HostCode};
+#[cfg(feature = "compiler")]
+pub use code_cache::{CodeCache, CodeCacheError, write_code};
 #[cfg(feature = "compiler")]
 pub use engine::{Architecture, CompileError, Compiler, CompilerTarget};
 pub use engine::{Runtime, RuntimeError};

@@ -1,0 +1,44 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands;
+
+/// Package a static site and its WebAssembly workers once; run the image
+/// anywhere containers run.
+#[derive(Debug, Parser)]
+#[command(name = "wharf", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "Example: wharf build . -t registry.example/app:1 && wharf push registry.example/app:1")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Global {
+    /// Say more; twice for debugging.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Say nothing but results and errors.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+}
+
+/// The commands, one file each.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Serve(commands::serve::Serve),
+    Routes(commands::routes::Routes),
+    Build(commands::build::Build),
+    Images(commands::images::Images),
+    Rm(commands::rm::Rm),
+    Push(commands::push::Push),
+    Pull(commands::pull::Pull),
+    Save(commands::save::Save),
+    Load(commands::load::Load),
+    Runtimes(commands::runtimes::Runtimes),
+    Compile(commands::compile::Compile),
+}

@@ -1,0 +1,37 @@
+//! The commands of `wharf`, one file each.
+
+pub(crate) mod build;
+pub(crate) mod compile;
+pub(crate) mod images;
+pub(crate) mod load;
+pub(crate) mod pull;
+pub(crate) mod push;
+pub(crate) mod rm;
+pub(crate) mod routes;
+pub(crate) mod runtimes;
+pub(crate) mod save;
+pub(crate) mod serve;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::arguments::{Arguments, Command};
+
+/// Runs the command that was asked for.
+pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
+    let global = arguments.global;
+    match arguments.command {
+        Command::Serve(args) => serve::run(&args, &global),
+        Command::Routes(args) => routes::run(&args, &global),
+        Command::Build(args) => build::run(&args, &global),
+        Command::Images(args) => images::run(&args),
+        Command::Rm(args) => rm::run(&args),
+        Command::Push(args) => push::run(&args, &global),
+        Command::Pull(args) => pull::run(&args, &global),
+        Command::Save(args) => save::run(&args),
+        Command::Load(args) => load::run(&args),
+        Command::Runtimes(args) => runtimes::run(&args, &global),
+        Command::Compile(args) => compile::run(&args),
+    }
+}

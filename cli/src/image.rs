@@ -1,0 +1,194 @@
+//! From a built app to a universal index: which files make which layer.
+//!
+//! Layers, bottom first: native (linux only), workers, site, app, and the
+//! machine code (linux only). The middle three are the same in all manifests.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use wharf_app::{BuiltApp, MANIFEST_FILE, Sha256};
+use wharf_host::{Architecture, CodeCache, Compiler, CompilerTarget};
+use wharf_images::{
+    ContainerConfig, Descriptor, Digest, FileMode, ImageBuilder, IndexBuilder, Layer, LayerBuilder, LayerCache,
+    Layout, Platform, Timestamp,
+};
+
+use crate::progress::Progress;
+
+/// The user and group of the host in a container: no one's, by convention.
+const USER: &str = "65532:65532";
+
+/// Part of each layer's fingerprint: raise it when layers change in form.
+const FORM: &str = "wharf layer 1";
+
+/// What an index is made of.
+pub(crate) struct Packing<'a> {
+    pub(crate) app: &'a BuiltApp,
+    pub(crate) labels: &'a BTreeMap<String, String>,
+    /// `wharf-host` for each linux platform.
+    pub(crate) natives: &'a BTreeMap<Architecture, PathBuf>,
+    pub(crate) wasi: bool,
+    pub(crate) layout: &'a Layout,
+    pub(crate) layers: &'a LayerCache,
+    pub(crate) code: &'a CodeCache,
+    pub(crate) progress: &'a Progress,
+}
+
+/// A file of a layer, with what its content is known by.
+struct Entry {
+    path: String,
+    content: Content,
+    mode: FileMode,
+}
+
+enum Content {
+    File(PathBuf, Sha256),
+    Bytes(Vec<u8>),
+}
+
+impl Packing<'_> {
+    /// Writes the index, and all below it, to the layout.
+    pub(crate) fn write(&self) -> Result<Descriptor> {
+        let created = created()?;
+        let manifest = &self.app.manifest;
+        let shared = [
+            ("workers", self.layer("workers", self.workers(), created)?),
+            ("site", self.layer("site", self.site(), created)?),
+            ("app", self.layer("app", self.manifest(), created)?),
+        ];
+        let mut index =
+            IndexBuilder::new().annotation("org.opencontainers.image.title", manifest.name.as_str());
+        for (architecture, binary) in self.natives {
+            let mut image = self.image(linux(*architecture), "/wharf-host", created);
+            let native = self.native(binary)?;
+            let native = self.layer("native", native, created)?;
+            let code = self.layer("aot", self.machine_code(*architecture)?, created)?;
+            let layers = [("native", native)].into_iter().chain(shared.clone()).chain([("aot", code)]);
+            for (name, layer) in layers {
+                if let Some(layer) = layer {
+                    image = image.layer(layer, format!("wharf build: {name}"));
+                }
+            }
+            index = index.manifest(image.write(self.layout)?);
+        }
+        if self.wasi {
+            let mut image = self.image(Platform::wasi_wasm(), "/app/wharf.json", created);
+            for (name, layer) in shared {
+                if let Some(layer) = layer {
+                    image = image.layer(layer, format!("wharf build: {name}"));
+                }
+            }
+            index = index.manifest(image.write(self.layout)?);
+        }
+        Ok(index.write(self.layout)?)
+    }
+
+    fn image(&self, platform: Platform, entrypoint: &str, created: Timestamp) -> ImageBuilder {
+        let config = ContainerConfig {
+            user: Some(USER.into()),
+            exposed_ports: ["8080/tcp".to_owned()].into(),
+            entrypoint: vec![entrypoint.into()],
+            working_dir: Some("/".into()),
+            stop_signal: Some("SIGTERM".into()),
+            labels: self.labels.clone(),
+            ..ContainerConfig::default()
+        };
+        ImageBuilder::new(platform, config).created(created)
+    }
+
+    fn native(&self, binary: &Path) -> Result<Vec<Entry>> {
+        let file = fs_err::File::open(binary)?;
+        let (sha256, _) = Sha256::of_reader(file).with_context(|| format!("cannot read {}", binary.display()))?;
+        let content = Content::File(binary.to_owned(), sha256);
+        Ok(vec![Entry { path: "wharf-host".into(), content, mode: FileMode::Executable }])
+    }
+
+    fn workers(&self) -> Vec<Entry> {
+        let described = self.app.manifest.components.iter().zip(&self.app.components);
+        described.map(|(component, file)| below_app(&component.file, file, component.sha256)).collect()
+    }
+
+    fn site(&self) -> Vec<Entry> {
+        let described = self.app.manifest.site.files.iter().zip(&self.app.assets);
+        described.map(|(asset, file)| below_app(&format!("site/{}", asset.path), file, asset.sha256)).collect()
+    }
+
+    fn manifest(&self) -> Vec<Entry> {
+        let content = Content::Bytes(self.app.manifest.to_json());
+        vec![Entry { path: format!("app/{MANIFEST_FILE}"), content, mode: FileMode::Regular }]
+    }
+
+    fn machine_code(&self, architecture: Architecture) -> Result<Vec<Entry>> {
+        let compiler = Compiler::new(CompilerTarget::Portable(architecture))?;
+        let described = self.app.manifest.components.iter().zip(&self.app.components);
+        let entries = described.map(|(component, wasm)| {
+            if !self.code.contains(&compiler, &component.sha256) {
+                self.progress.step(format!("compiling {} for linux/{architecture}", component.file));
+            }
+            let code = self.code.ensure(&compiler, &component.sha256, wasm)?;
+            let file = fs_err::File::open(&code)?;
+            let (sha256, _) = Sha256::of_reader(file)?;
+            Ok(below_app(&format!("aot/{}.cwasm", component.sha256), &code, sha256))
+        });
+        entries.collect()
+    }
+
+    /// The layer of these files: made before from the same ones, or made now;
+    /// none of none.
+    fn layer(&self, name: &str, entries: Vec<Entry>, created: Timestamp) -> Result<Option<Layer>> {
+        if entries.is_empty() {
+            return Ok(None);
+        }
+        let fingerprint = fingerprint(&entries, created);
+        if let Some(layer) = self.layers.get(self.layout, &fingerprint) {
+            return Ok(Some(layer));
+        }
+        self.progress.step(format!("compressing layer {name}"));
+        let mut builder = LayerBuilder::new(created);
+        for Entry { path, content, mode } in entries {
+            match content {
+                Content::File(source, _) => builder.add_file(&path, source, mode)?,
+                Content::Bytes(bytes) => builder.add_bytes(&path, bytes, mode)?,
+            }
+        }
+        let layer = builder.write(self.layout)?;
+        self.layers.put(&fingerprint, &layer)?;
+        Ok(Some(layer))
+    }
+}
+
+fn below_app(path: &str, file: &Path, sha256: Sha256) -> Entry {
+    let content = Content::File(file.to_owned(), sha256);
+    Entry { path: format!("app/{path}"), content, mode: FileMode::Regular }
+}
+
+/// Names all that goes into a layer. What files hold was hashed when the app
+/// was built; the layer's writer fails on one that changed since in size.
+fn fingerprint(entries: &[Entry], created: Timestamp) -> Digest {
+    let mut text = format!("{FORM}, created {}\n", created.seconds());
+    for Entry { path, content, mode } in entries {
+        let sha256 = match content {
+            Content::File(_, sha256) => *sha256,
+            Content::Bytes(bytes) => Sha256::of(bytes),
+        };
+        text.push_str(&format!("{path:?} {mode:?} {sha256}\n"));
+    }
+    Digest::of(text.as_bytes())
+}
+
+/// `SOURCE_DATE_EPOCH`, or 1970: the time of a build is not part of its result.
+fn created() -> Result<Timestamp> {
+    match env::var("SOURCE_DATE_EPOCH") {
+        Ok(seconds) => seconds.parse().context("malformed SOURCE_DATE_EPOCH"),
+        Err(_) => Ok(Timestamp::EPOCH),
+    }
+}
+
+fn linux(architecture: Architecture) -> Platform {
+    match architecture {
+        Architecture::Amd64 => Platform::linux_amd64(),
+        Architecture::Arm64 => Platform::linux_arm64(),
+    }
+}

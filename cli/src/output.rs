@@ -1,0 +1,122 @@
+//! What is printed where: data on stdout, talk on stderr. The only file that
+//! prints.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::error::Error;
+use std::fmt::Display;
+use std::io::{self, Write as _};
+
+use anyhow::Result;
+use serde::Serialize;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::prelude::*;
+use wharf_app::{BuildError, ProjectError, PythonError};
+use wharf_host::{BindError, CompileError};
+use wharf_images::{ArchiveError, InvalidReference, LayerError, LayoutError, RegistryError, UnpackError};
+
+use crate::arguments::Global;
+use crate::native::NoNativeHost;
+use crate::target::TargetError;
+
+/// Sends the log of the libraries to stderr, as much as the flags ask for.
+pub(crate) fn start_log(global: &Global) {
+    let level = match (global.quiet, global.verbose) {
+        (true, _) => LevelFilter::ERROR,
+        (false, 0) => LevelFilter::WARN,
+        (false, 1) => LevelFilter::INFO,
+        (false, _) => LevelFilter::DEBUG,
+    };
+    let format = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_target(false)
+        .without_time()
+        .with_ansi(false)
+        .with_filter(level);
+    tracing_subscriber::registry().with(format).init();
+}
+
+/// A line of data.
+///
+/// # Errors
+/// stdout is closed.
+pub(crate) fn line(text: impl Display) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}")?;
+    stdout.flush()?;
+    Ok(())
+}
+
+/// Data as JSON.
+///
+/// # Errors
+/// stdout is closed.
+pub(crate) fn json(value: &impl Serialize) -> Result<()> {
+    line(serde_json::to_string_pretty(value)?)
+}
+
+/// Rows in columns as wide as their widest cell.
+///
+/// # Errors
+/// stdout is closed.
+pub(crate) fn table<const N: usize>(rows: &[[String; N]]) -> Result<()> {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for row in rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        line(cells.collect::<Vec<_>>().join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+/// A remark for the person, on stderr.
+pub(crate) fn remark(text: impl Display) {
+    eprintln!("{text}");
+}
+
+/// An error, its causes, and what to do about it.
+pub(crate) fn print_error(error: &anyhow::Error) {
+    // `wharf images | head` is no failure of ours.
+    if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+        return;
+    }
+    eprintln!("error: {error}");
+    let mut last = error.to_string();
+    for cause in error.chain().skip(1) {
+        let text = cause.to_string();
+        // Some libraries repeat the cause in their own text.
+        if !last.contains(&text) {
+            eprintln!("  caused by: {}", text.trim_end().replace('\n', "\n    "));
+        }
+        last = text;
+    }
+    if let Some(hint) = error.chain().find_map(hint) {
+        eprintln!("hint: {hint}");
+    }
+}
+
+fn hint(error: &(dyn Error + 'static)) -> Option<String> {
+    macro_rules! hint_of {
+        ($($kind:ty),+) => {
+            None$(.or_else(|| error.downcast_ref::<$kind>().and_then(<$kind>::hint)))+
+        };
+    }
+    hint_of!(
+        ArchiveError,
+        BindError,
+        BuildError,
+        CompileError,
+        InvalidReference,
+        LayerError,
+        LayoutError,
+        NoNativeHost,
+        ProjectError,
+        PythonError,
+        RegistryError,
+        TargetError,
+        UnpackError
+    )
+}

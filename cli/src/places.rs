@@ -1,0 +1,79 @@
+//! Where wharf keeps things: the image store, caches, toolchains.
+
+use std::env;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use wharf_app::Workshop;
+use wharf_host::CodeCache;
+use wharf_images::Layout;
+
+/// The folders of this user, by the XDG base directory specification.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    store: PathBuf,
+    cache: PathBuf,
+    runtimes: PathBuf,
+}
+
+impl Places {
+    /// `WHARF_STORE` and `WHARF_CACHE` where set, else `wharf/` in the user's
+    /// data and cache folders.
+    pub(crate) fn from_env() -> Result<Self> {
+        let data = || base("XDG_DATA_HOME", ".local/share");
+        let store = match folder("WHARF_STORE") {
+            Some(store) => store,
+            None => data()?.join("store"),
+        };
+        let cache = match folder("WHARF_CACHE") {
+            Some(cache) => cache,
+            None => base("XDG_CACHE_HOME", ".cache")?,
+        };
+        let runtimes = match folder("WHARF_RUNTIMES") {
+            Some(runtimes) => runtimes,
+            None => data()?.join("runtimes"),
+        };
+        Ok(Self { store, cache, runtimes })
+    }
+
+    /// The local store of images, made when first asked for.
+    pub(crate) fn store(&self) -> Result<Layout> {
+        Ok(Layout::create(&self.store)?)
+    }
+
+    /// Where builds find tools and keep components.
+    pub(crate) fn workshop(&self) -> Workshop {
+        Workshop { cache: self.cache.clone(), runtimes: self.runtimes.clone() }
+    }
+
+    /// Machine code of components.
+    pub(crate) fn code(&self) -> CodeCache {
+        CodeCache::new(self.cache.join("code"))
+    }
+
+    /// What is known of layers by what they were made of.
+    pub(crate) fn layers(&self) -> PathBuf {
+        self.cache.join("layers")
+    }
+
+    /// Apps unpacked from images, by the digest of the manifest.
+    pub(crate) fn unpacked(&self) -> PathBuf {
+        self.cache.join("unpacked")
+    }
+}
+
+fn folder(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+fn base(variable: &str, below_home: &str) -> Result<PathBuf> {
+    // The specification has relative paths ignored.
+    let base = match folder(variable).filter(|path| path.is_absolute()) {
+        Some(base) => base,
+        None => env::home_dir()
+            .filter(|home| !home.as_os_str().is_empty())
+            .with_context(|| format!("no home folder: set HOME or {variable}"))?
+            .join(below_home),
+    };
+    Ok(base.join("wharf"))
+}

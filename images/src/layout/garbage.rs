@@ -1,0 +1,87 @@
+//! Blobs that no image needs any more.
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+
+use fs_err as fs;
+
+use super::{BLOBS, Layout, LayoutError, UNFINISHED};
+use crate::Digest;
+
+/// What [`Layout::prune`] removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Number of files.
+    pub blobs: usize,
+    /// Their bytes together.
+    pub bytes: u64,
+}
+
+impl Layout {
+    /// Removes the blobs that no listed image needs, and what killed processes
+    /// left. Waits for other processes that are writing to the layout.
+    ///
+    /// # Errors
+    ///
+    /// A document of a listed image is missing or damaged, so that what it
+    /// needs is not known; or the layout cannot be written. Nothing is removed
+    /// in the first case.
+    pub fn prune(&self) -> Result<Pruned, LayoutError> {
+        let write = |source| LayoutError::Write { source };
+        let blobs = &self.in_use.blobs;
+        blobs.file().lock().map_err(write)?;
+        let pruned = self.prune_locked();
+        // Back to what this handle had.
+        if self.in_use.locked.load(Ordering::SeqCst) {
+            blobs.file().lock_shared().map_err(write)?;
+        } else {
+            blobs.file().unlock().map_err(write)?;
+        }
+        pruned
+    }
+
+    fn prune_locked(&self) -> Result<Pruned, LayoutError> {
+        let needed = self.needed()?;
+        let mut pruned = Pruned::default();
+        let mut remove = |entry: &fs::DirEntry| -> std::io::Result<()> {
+            let size = entry.metadata()?.len();
+            fs::remove_file(entry.path())?;
+            pruned.blobs += 1;
+            pruned.bytes += size;
+            Ok(())
+        };
+        let write = |source| LayoutError::Write { source };
+        for entry in fs::read_dir(self.root().join(BLOBS)).map_err(write)? {
+            let entry = entry.map_err(write)?;
+            let digest = format!("sha256:{}", entry.file_name().to_string_lossy()).parse::<Digest>();
+            if digest.is_ok_and(|digest| !needed.contains(&digest)) {
+                remove(&entry).map_err(write)?;
+            }
+        }
+        for entry in fs::read_dir(self.root()).map_err(write)? {
+            let entry = entry.map_err(write)?;
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                remove(&entry).map_err(write)?;
+            }
+        }
+        Ok(pruned)
+    }
+
+    /// Every blob that a listed image needs.
+    fn needed(&self) -> Result<HashSet<Digest>, LayoutError> {
+        let mut needed = HashSet::new();
+        let mut images = self.index()?.manifests;
+        while let Some(image) = images.pop() {
+            if !needed.insert(image.digest) {
+                continue;
+            }
+            // Indexes in indexes are kept whole, though wharf makes none.
+            if image.media_type.is_index() {
+                images.extend(self.read_index(&image)?.manifests);
+            } else if image.media_type.is_manifest() {
+                needed.extend(self.read_manifest(&image)?.blobs().map(|blob| blob.digest));
+            }
+        }
+        Ok(needed)
+    }
+}

@@ -1,0 +1,216 @@
+//! Names: `index.json`, which lists the images that have one.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+
+use fs_err as fs;
+
+use super::{INDEX, Layout, LayoutError, MARKER, unfinished};
+use crate::{Descriptor, Digest, Index, Reference, Target};
+
+/// The annotation of an image's name in a layout (image-spec, annotations.md).
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The annotation that containerd and Docker take an image's whole name from.
+pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
+/// Names listed at most in an error.
+const SIMILAR: usize = 5;
+
+/// An image in a layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The index or manifest.
+    pub descriptor: Descriptor,
+    /// Its whole name, if it has one.
+    pub reference: Option<Reference>,
+    /// What it is called, which in layouts by other tools may be a tag alone.
+    pub name: Option<String>,
+}
+
+impl Entry {
+    pub(crate) fn new(descriptor: Descriptor) -> Self {
+        let name = descriptor.annotation(CONTAINERD_NAME).or(descriptor.annotation(REF_NAME));
+        let name = name.map(str::to_owned);
+        let reference = [CONTAINERD_NAME, REF_NAME]
+            .iter()
+            .filter_map(|key| descriptor.annotation(key))
+            .find_map(Reference::from_annotation);
+        Self { descriptor, reference, name }
+    }
+
+    /// What to call the image in a message.
+    fn label(&self) -> String {
+        match (&self.reference, &self.name) {
+            (Some(reference), _) => reference.familiar(),
+            (None, Some(name)) => name.clone(),
+            (None, None) => self.descriptor.digest.to_string(),
+        }
+    }
+}
+
+impl Layout {
+    /// Gives an image a name, taking it from any other that had it.
+    ///
+    /// # Errors
+    ///
+    /// The image is not in the layout, or the layout cannot be written.
+    pub fn tag(&self, reference: &Reference, descriptor: &Descriptor) -> Result<(), LayoutError> {
+        self.open_blob(descriptor)?;
+        let named = named(reference, descriptor);
+        self.update(|manifests| {
+            let is_same =
+                |other: &Descriptor| Entry::new(other.clone()).reference.as_ref() == Some(reference);
+            match manifests.iter().position(is_same) {
+                Some(at) => manifests[at] = named,
+                None => manifests.push(named),
+            }
+            Ok(())
+        })
+    }
+
+    /// Adds an image as it was named elsewhere, if it is not listed yet.
+    pub(crate) fn add(&self, descriptor: Descriptor) -> Result<(), LayoutError> {
+        self.update(|manifests| {
+            if !manifests.contains(&descriptor) {
+                manifests.push(descriptor);
+            }
+            Ok(())
+        })
+    }
+
+    /// The image of this name. By digest: the index or manifest of that digest
+    /// in any image of the same repository.
+    ///
+    /// # Errors
+    ///
+    /// There is none; the error lists similar names.
+    pub fn resolve(&self, reference: &Reference) -> Result<Descriptor, LayoutError> {
+        let entries = self.list()?;
+        let same_name = |entry: &&Entry| {
+            entry.reference.as_ref().is_some_and(|other| {
+                other.registry() == reference.registry() && other.repository() == reference.repository()
+            })
+        };
+        let found = match reference.target() {
+            Target::Tag(_) => entries
+                .iter()
+                .find(|entry| entry.reference.as_ref() == Some(reference))
+                .map(|entry| entry.descriptor.clone()),
+            Target::Digest(digest) => {
+                entries.iter().filter(same_name).find_map(|entry| self.find(&entry.descriptor, *digest))
+            }
+        };
+        found.ok_or_else(|| self.no_such_image(reference, &entries))
+    }
+
+    /// All images, in the order in which they came.
+    ///
+    /// # Errors
+    ///
+    /// `index.json` is missing or damaged.
+    pub fn list(&self) -> Result<Vec<Entry>, LayoutError> {
+        Ok(self.index()?.manifests.into_iter().map(Entry::new).collect())
+    }
+
+    /// The only image of a layout, whatever its name.
+    ///
+    /// # Errors
+    ///
+    /// There are several, or none; the error lists them.
+    pub fn sole(&self) -> Result<Entry, LayoutError> {
+        let mut entries = self.list()?;
+        match entries.pop() {
+            Some(entry) if entries.iter().all(|other| other.descriptor.digest == entry.descriptor.digest) => {
+                Ok(entry)
+            }
+            last => Err(LayoutError::NotOneImage {
+                root: self.root().into(),
+                found: entries.iter().chain(&last).map(Entry::label).collect(),
+            }),
+        }
+    }
+
+    /// Takes the name from an image, and returns the image. Its blobs stay until
+    /// [`Layout::prune`].
+    ///
+    /// # Errors
+    ///
+    /// No image has the name, or the layout cannot be written.
+    pub fn remove(&self, reference: &Reference) -> Result<Descriptor, LayoutError> {
+        let mut removed = None;
+        self.update(|manifests| {
+            let entries: Vec<Entry> = manifests.iter().cloned().map(Entry::new).collect();
+            let at = entries
+                .iter()
+                .position(|entry| entry.reference.as_ref() == Some(reference))
+                .ok_or_else(|| self.no_such_image(reference, &entries))?;
+            removed = Some(manifests.remove(at));
+            Ok(())
+        })?;
+        removed.ok_or_else(|| self.no_such_image(reference, &[]))
+    }
+
+    fn find(&self, descriptor: &Descriptor, digest: Digest) -> Option<Descriptor> {
+        if descriptor.digest == digest {
+            return Some(descriptor.clone());
+        }
+        let children = self.manifest_descriptors(descriptor).ok()?;
+        children.into_iter().find(|child| child.digest == digest)
+    }
+
+    pub(super) fn index(&self) -> Result<Index, LayoutError> {
+        let content = fs::read(self.root().join(INDEX)).map_err(|source| LayoutError::Read { source })?;
+        serde_json::from_slice(&content)
+            .map_err(|source| LayoutError::InvalidIndex { root: self.root().into(), source })
+    }
+
+    /// Changes the list of images, one process at a time.
+    fn update(
+        &self,
+        change: impl FnOnce(&mut Vec<Descriptor>) -> Result<(), LayoutError>,
+    ) -> Result<(), LayoutError> {
+        let write = |source| LayoutError::Write { source };
+        self.use_blobs()?;
+        // The lock is on the marker, since index.json is replaced. It goes with the file.
+        let marker = fs::File::open(self.root().join(MARKER)).map_err(write)?;
+        marker.file().lock().map_err(write)?;
+        let mut index = self.index()?;
+        change(&mut index.manifests)?;
+        let content = serde_json::to_vec(&index).map_err(|error| write(error.into()))?;
+        let mut file = unfinished(self.root())?;
+        file.write_all(&content).map_err(write)?;
+        file.as_file().sync_data().map_err(write)?;
+        file.persist(self.root().join(INDEX)).map_err(|error| write(error.error))?;
+        Ok(())
+    }
+
+    fn no_such_image(&self, reference: &Reference, entries: &[Entry]) -> LayoutError {
+        let wanted = reference.familiar();
+        let mut names: Vec<String> = entries.iter().map(Entry::label).collect();
+        names.sort_by_key(|name| (distance(name, &wanted), name.clone()));
+        names.dedup();
+        names.truncate(SIMILAR);
+        LayoutError::NoSuchImage { reference: wanted, root: self.root().into(), similar: names }
+    }
+}
+
+/// The descriptor as it stands in `index.json` under a name.
+pub(crate) fn named(reference: &Reference, descriptor: &Descriptor) -> Descriptor {
+    let name = reference.to_string();
+    let annotations = BTreeMap::from([(REF_NAME.into(), name.clone()), (CONTAINERD_NAME.into(), name)]);
+    Descriptor { annotations: Some(annotations), ..descriptor.clone() }
+}
+
+/// Levenshtein's distance, for sorting suggestions.
+fn distance(left: &str, right: &str) -> usize {
+    let mut row: Vec<usize> = (0..=right.chars().count()).collect();
+    for (line, left) in left.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = line + 1;
+        for (column, right) in right.chars().enumerate() {
+            let replaced = diagonal + usize::from(left != right);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
