@@ -380,7 +380,7 @@ mod tests {
     #[test]
     fn settings_for_a_worker_that_does_not_exist_are_refused() {
         let folder = project(&["index.py"]);
-        fs_err::write(folder.path().join("wharf.toml"), "[workers.indx]\ntimeout = \"1s\"").unwrap();
+        fs_err::write(folder.path().join("wharf.toml"), "[workers.other]\ntimeout = \"1s\"").unwrap();
         let error = Project::open(folder.path()).unwrap_err();
         assert!(matches!(error, ProjectError::UnknownWorker { .. }), "{error}");
     }

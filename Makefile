@@ -1,0 +1,76 @@
+# wharf: build, install, test, measure. `make help` lists the targets.
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+ADDR    ?= 127.0.0.1:8080
+
+# Static binaries: they run in an image with nothing else in it. With --target
+# the flags are for them alone, not for build scripts and procedural macros.
+TRIPLE  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+STATIC  := LIBSECCOMP_LINK_TYPE=static \
+           LIBSECCOMP_LIB_PATH=/usr/lib/$(subst -unknown,,$(TRIPLE)) \
+           RUSTFLAGS="-C target-feature=+crt-static"
+CARGO   := cargo
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+BINARIES := $(TARGET_DIR)/$(TRIPLE)/release
+
+# A private installation for the tests and the demo.
+STAGE := $(abspath $(TARGET_DIR))/stage
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: setup
+setup: ## Install the Debian packages that the build needs
+	tests/testbed/packages.sh
+
+.PHONY: build
+build: setup ## Build the static release binaries
+	@# Alone, so that it gets no compiler by way of the other binaries' features.
+	$(STATIC) $(CARGO) build --locked --release --target $(TRIPLE) -p wharf-host
+	$(STATIC) $(CARGO) build --locked --release --target $(TRIPLE) -p wharf -p containerd-shim-wasm
+
+.PHONY: install
+install: build ## Install wharf and the shim (both names) under PREFIX
+	$(MAKE) --no-print-directory install-only
+
+.PHONY: install-only
+install-only:
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/wharf
+	install -m 755 $(BINARIES)/wharf $(BINARIES)/containerd-shim-wasm-v1 $(DESTDIR)$(PREFIX)/bin/
+	@# containerd makes a shim's name of a runtime's last two parts: this one
+	@# is what `docker run --runtime=io.containerd.wasm` looks for.
+	ln -sf containerd-shim-wasm-v1 $(DESTDIR)$(PREFIX)/bin/containerd-shim-containerd-wasm
+	install -m 755 $(BINARIES)/wharf-host $(DESTDIR)$(PREFIX)/libexec/wharf/
+
+.PHONY: uninstall
+uninstall: ## Remove what `make install` put under PREFIX
+	rm -f $(DESTDIR)$(PREFIX)/bin/wharf $(DESTDIR)$(PREFIX)/bin/containerd-shim-wasm-v1 \
+	    $(DESTDIR)$(PREFIX)/bin/containerd-shim-containerd-wasm
+	rm -rf $(DESTDIR)$(PREFIX)/libexec/wharf
+
+.PHONY: stage
+stage: build
+	$(MAKE) --no-print-directory install-only PREFIX=$(STAGE) DESTDIR=
+
+.PHONY: demo
+demo: stage ## Build the flagship example, pack it and serve it (ADDR=127.0.0.1:8080)
+	examples/python-wasm/build-site.sh
+	$(STAGE)/bin/wharf runtimes install python
+	$(STAGE)/bin/wharf build examples/python-wasm -t localhost/python-wasm:demo
+	tests/demo.sh $(STAGE) localhost/python-wasm:demo $(ADDR)
+
+.PHONY: test
+test: check stage ## Everything: formatting, lints, unit tests, end-to-end tests
+	tests/run.sh $(STAGE)
+
+.PHONY: check
+check: setup ## Formatting, lints, licences and spelling
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	tests/lint.sh
+
+.PHONY: bench
+bench: stage ## Measure against runc + nginx and buildah, side by side
+	WHARF_BIN_DIR=$(STAGE) tests/bench/bench.sh
