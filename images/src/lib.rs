@@ -59,6 +59,8 @@ pub mod media_type;
 pub mod platform;
 pub mod reference;
 pub mod registry;
+#[cfg(test)]
+mod sample;
 mod tarball;
 pub mod timestamp;
 pub mod unpack;

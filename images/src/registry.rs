@@ -126,8 +126,9 @@ impl Client {
             ..ClientConfig::default()
         };
         let session = Session {
+            // Reads the system's certificates, even for plain HTTP.
             protocol: Protocol::try_from(config)
-                .map_err(|error| RegistryError::from_protocol("connect to", reference, error))?,
+                .map_err(|source| RegistryError::NoTls { source: Box::new(source) })?,
             auth: credentials::find(reference).await?,
             reference: reference.clone(),
             concurrency: self.options.concurrency.max(1),

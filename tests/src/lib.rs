@@ -1,1 +1,18 @@
-//! End-to-end tests of wharf: real engines, registries and browsers.
+//! What the end-to-end tests stand on: real engines, registries and browsers,
+//! each in a network namespace and a temporary folder of its own.
+//!
+//! `tests/testbed/*.sh` fetch what is needed; nothing here does. The binaries
+//! under test are those of `WHARF_BIN_DIR`. Everything fails by panicking, with
+//! the command, its output and the daemons' logs: the callers are tests.
+
+pub mod browser;
+pub mod engine;
+pub mod fixture;
+pub mod http;
+pub mod layout;
+pub mod network;
+pub mod process;
+pub mod project;
+pub mod registry;
+pub mod testbed;
+pub mod wharf;

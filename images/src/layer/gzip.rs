@@ -121,11 +121,10 @@ impl Write for GzipWriter {
 }
 
 fn deflate_blocks(waiting: &Mutex<Receiver<Job>>) {
-    let mut deflater = Compress::new(Compression::new(LEVEL), false);
     loop {
         let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { block, before, flush, done }) = job else { return };
-        let deflated = deflate(&mut deflater, &block, &before, flush);
+        let deflated = deflate(&block, &before, flush);
         let piece = deflated.map(|deflated| {
             let mut checksum = Hasher::new();
             checksum.update(&block);
@@ -136,13 +135,11 @@ fn deflate_blocks(waiting: &Mutex<Receiver<Job>>) {
     }
 }
 
-fn deflate(
-    deflater: &mut Compress,
-    block: &[u8],
-    before: &[u8],
-    flush: FlushCompress,
-) -> io::Result<Vec<u8>> {
-    deflater.reset();
+fn deflate(block: &[u8], before: &[u8], flush: FlushCompress) -> io::Result<Vec<u8>> {
+    // A new one each time: after `reset` zlib-rs 0.6.8 still hashes bytes that the
+    // block before left in its window, so the output would depend on which thread
+    // compressed what.
+    let mut deflater = Compress::new(Compression::new(LEVEL), false);
     if !before.is_empty() {
         let dictionary = &before[before.len().saturating_sub(WINDOW)..];
         deflater.set_dictionary(dictionary).map_err(io::Error::other)?;

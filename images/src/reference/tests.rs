@@ -1,7 +1,7 @@
 use super::*;
 
 fn full(text: &str) -> String {
-    text.parse::<Reference>().map(|reference| reference.to_string()).unwrap_or_else(|error| panic!("{error}"))
+    text.parse::<Reference>().unwrap().to_string()
 }
 
 fn refused(text: &str) -> InvalidReference {

@@ -12,6 +12,12 @@ pub enum RegistryError {
     /// The image in the layout is not as expected, or the layout cannot be written.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// The machine has no certificates of authorities, as an image without a base.
+    #[error("cannot set up TLS")]
+    NoTls {
+        /// Why not.
+        source: Box<Protocol>,
+    },
     /// Nothing answers at the registry's address.
     #[error("cannot reach registry {registry}")]
     Unreachable {

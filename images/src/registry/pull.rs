@@ -203,7 +203,7 @@ async fn receive(
 }
 
 fn is_digest_error(error: &std::io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<oci_client::errors::DigestError>())
+    matches!(error.get_ref(), Some(inner) if inner.is::<oci_client::errors::DigestError>())
 }
 
 async fn blocking<T: Send + 'static>(

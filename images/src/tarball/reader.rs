@@ -1,5 +1,6 @@
 //! The reading half, for streams that anyone may have made.
 
+use std::borrow::Cow;
 use std::io::{self, Read};
 
 use tar::{EntryType, Header};
@@ -88,20 +89,22 @@ impl<R: Read> TarReader<R> {
     /// Skips what is left of the current entry and reads the next header.
     pub(crate) fn next_entry(&mut self) -> Result<Option<Entry>, InvalidTar> {
         let mut extensions = Extensions::default();
+        let mut extended = false;
         loop {
             self.skip_rest()?;
-            let Some(header) = self.header()? else { return Ok(None) };
-            let found = |found| InvalidTar::Header { position: self.position, found };
-            let size = header.entry_size().map_err(|_| found("its size is no number"))?;
+            let Some(header) = self.header()? else {
+                return match extended {
+                    true => Err(InvalidTar::Truncated { expected: "the entry of an extension record" }),
+                    false => Ok(None),
+                };
+            };
+            let size = header.entry_size().map_err(|_| self.damaged("its size is no number"))?;
             let name = header.path_bytes().into_owned();
-            let kind = header.entry_type();
-            match kind {
+            match header.entry_type() {
                 EntryType::XHeader => {
                     let records = self.extension(&name, size)?;
-                    parse_pax(&records, &mut extensions).ok_or_else(|| InvalidTar::Header {
-                        position: self.position,
-                        found: "its pax records are malformed",
-                    })?;
+                    parse_pax(&records, &mut extensions)
+                        .ok_or_else(|| self.damaged("its pax records are malformed"))?;
                 }
                 EntryType::GNULongName => extensions.path = Some(self.long_name(&name, size)?),
                 EntryType::GNULongLink => extensions.link = Some(self.long_name(&name, size)?),
@@ -110,45 +113,50 @@ impl<R: Read> TarReader<R> {
                 EntryType::GNUSparse => {
                     return Err(InvalidTar::Sparse { path: String::from_utf8_lossy(&name).into() });
                 }
-                _ => {
-                    let name = extensions.path.take().unwrap_or(name);
-                    let path = relative(&name)?;
-                    let link = extensions
-                        .link
-                        .take()
-                        .or_else(|| header.link_name_bytes().map(|link| link.into_owned()));
-                    let target = || String::from_utf8_lossy(link.as_deref().unwrap_or_default()).into_owned();
-                    let kind = match kind {
-                        // Old tars mark a directory by the slash alone.
-                        EntryType::Regular | EntryType::Continuous if name.ends_with(b"/") => {
-                            EntryKind::Directory
-                        }
-                        EntryType::Regular | EntryType::Continuous => EntryKind::File,
-                        EntryType::Directory => EntryKind::Directory,
-                        EntryType::Symlink => EntryKind::Symlink { target: target() },
-                        EntryType::Link => EntryKind::HardLink { target: target() },
-                        _ => EntryKind::Special,
-                    };
-                    let size = match kind {
-                        EntryKind::File => extensions.size.unwrap_or(size),
-                        // Some writers put the target's size on a hard link without its content.
-                        EntryKind::HardLink { .. } | EntryKind::Symlink { .. } => 0,
-                        EntryKind::Directory | EntryKind::Special => size,
-                    };
-                    self.expect_content(size);
-                    return Ok(Some(Entry {
-                        path,
-                        kind,
-                        size,
-                        mode: header.mode().map_err(|_| InvalidTar::Header {
-                            position: self.position,
-                            found: "its mode is no number",
-                        })?,
-                        mtime: header.mtime().unwrap_or(0),
-                    }));
-                }
+                _ => return self.entry(&header, name, size, extensions).map(Some),
             }
+            extended = true;
         }
+    }
+
+    /// The entry of a header, with what extension records said before it.
+    fn entry(
+        &mut self,
+        header: &Header,
+        name: Vec<u8>,
+        size: u64,
+        extensions: Extensions,
+    ) -> Result<Entry, InvalidTar> {
+        let name = extensions.path.unwrap_or(name);
+        let link = extensions.link.or_else(|| header.link_name_bytes().map(Cow::into_owned));
+        let target = || String::from_utf8_lossy(link.as_deref().unwrap_or_default()).into_owned();
+        let kind = match header.entry_type() {
+            // Old tars mark a directory by the slash alone.
+            EntryType::Regular | EntryType::Continuous if name.ends_with(b"/") => EntryKind::Directory,
+            EntryType::Regular | EntryType::Continuous => EntryKind::File,
+            EntryType::Directory => EntryKind::Directory,
+            EntryType::Symlink => EntryKind::Symlink { target: target() },
+            EntryType::Link => EntryKind::HardLink { target: target() },
+            _ => EntryKind::Special,
+        };
+        let size = match kind {
+            EntryKind::File => extensions.size.unwrap_or(size),
+            // Some writers put the target's size on a link, without its content.
+            EntryKind::HardLink { .. } | EntryKind::Symlink { .. } => 0,
+            EntryKind::Directory | EntryKind::Special => size,
+        };
+        self.expect_content(size);
+        Ok(Entry {
+            path: relative(&name)?,
+            kind,
+            size,
+            mode: header.mode().map_err(|_| self.damaged("its mode is no number"))?,
+            mtime: header.mtime().unwrap_or(0),
+        })
+    }
+
+    fn damaged(&self, found: &'static str) -> InvalidTar {
+        InvalidTar::Header { position: self.position, found }
     }
 
     fn expect_content(&mut self, size: u64) {
@@ -167,13 +175,12 @@ impl<R: Read> TarReader<R> {
         if read < BLOCK {
             return Err(InvalidTar::Truncated { expected: "a whole header" });
         }
-        let damaged = |found| InvalidTar::Header { position: self.position, found };
-        let said = header.cksum().map_err(|_| damaged("its checksum is no number"))?;
+        let said = header.cksum().map_err(|_| self.damaged("its checksum is no number"))?;
         let bytes = header.as_bytes();
         let sum: u32 = bytes[..148].iter().chain(&bytes[156..]).map(|byte| u32::from(*byte)).sum();
         // The checksum's own eight bytes count as spaces.
         if said != sum + 8 * 32 {
-            return Err(damaged("its checksum differs"));
+            return Err(self.damaged("its checksum differs"));
         }
         Ok(Some(header))
     }

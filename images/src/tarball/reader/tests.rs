@@ -50,7 +50,7 @@ fn long_names_by_gnu_tar_are_read() {
     let mut header = Header::new_gnu();
     header.set_size(0);
     header.set_mode(0o644);
-    builder.append_data(&mut header, &long, std::io::empty()).unwrap();
+    builder.append_data(&mut header, &long, io::empty()).unwrap();
     assert_eq!(names(&builder.into_inner().unwrap()).unwrap(), [long]);
 }
 

@@ -1,0 +1,164 @@
+//! The last step of a container's init: becoming the program.
+//!
+//! Both kinds run inside the container, as its user, with all its limits.
+
+use std::ffi::{CString, OsString};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access, execve};
+use oci_spec::runtime::Spec;
+
+use crate::sys;
+
+/// Runs the node's host from its descriptor, and passes the precompiled
+/// components on.
+#[derive(Clone)]
+pub(crate) struct Host {
+    program: Rc<OwnedFd>,
+    components: Rc<[OwnedFd]>,
+}
+
+impl Host {
+    /// Takes the opened host and the opened code of the app's components.
+    ///
+    /// # Errors
+    /// The limit of open files is reached.
+    pub(crate) fn new(program: &OwnedFd, components: &[OwnedFd]) -> io::Result<Self> {
+        use std::os::fd::AsFd;
+        let components: io::Result<Rc<[OwnedFd]>> =
+            components.iter().map(|fd| sys::duplicate_high(fd.as_fd())).collect();
+        Ok(Self { program: Rc::new(sys::duplicate_high(program.as_fd())?), components: components? })
+    }
+}
+
+impl Executor for Host {
+    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        let (arguments, environment) = (arguments(spec)?, environment());
+        sys::restore_sigpipe();
+        let error = sys::execute(&self.program, &self.components, &arguments, &environment);
+        // A seccomp profile may know execve but not execveat.
+        if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) {
+            let path = CString::new(format!("/proc/self/fd/{}", self.program.as_raw_fd()));
+            let path = path.map_err(|_| ExecutorError::InvalidArg)?;
+            let _ = execve(&path, &arguments, &environment);
+        }
+        Err(ExecutorError::Other(format!("cannot run the node's host: {error}")))
+    }
+
+    fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
+        // Checked before the container was made.
+        Ok(())
+    }
+}
+
+/// Runs a program of the image, found and refused in the words of runc, which
+/// Docker's clients read to choose their exit code.
+#[derive(Clone)]
+pub(crate) struct Native;
+
+impl Executor for Native {
+    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        let program = find(spec).map_err(ExecutorError::Other)?;
+        let path = CString::new(program.into_os_string().into_vec());
+        let path = path.map_err(|_| ExecutorError::InvalidArg)?;
+        sys::restore_sigpipe();
+        let Err(error) = execve(&path, &arguments(spec)?, &environment());
+        Err(ExecutorError::Other(format!("exec {path:?}: {}", error.desc().to_lowercase())))
+    }
+
+    fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
+        find(spec).map(drop).map_err(ExecutorValidationError::ArgValidationError)
+    }
+}
+
+fn find(spec: &Spec) -> Result<PathBuf, String> {
+    let process = spec.process().as_ref().ok_or("spec has no process")?;
+    let name = process.args().as_ref().and_then(|arguments| arguments.first());
+    let name = name.ok_or("spec has no arguments")?;
+    let mut environment = process.env().iter().flatten();
+    let path = environment.find_map(|entry| entry.strip_prefix("PATH="));
+    search(name, path.unwrap_or_default())
+}
+
+/// As Go's `exec.LookPath`.
+fn search(name: &str, path: &str) -> Result<PathBuf, String> {
+    if name.contains('/') {
+        return match executable(Path::new(name)) {
+            Ok(()) => Ok(name.into()),
+            Err(error) => {
+                let reason = error.desc().to_lowercase();
+                Err(format!("exec: {name:?}: stat {name}: {reason}"))
+            }
+        };
+    }
+    let mut refused = false;
+    for folder in path.split(':').filter(|folder| !folder.is_empty()) {
+        let candidate = Path::new(folder).join(name);
+        match executable(&candidate) {
+            Ok(()) => return Ok(candidate),
+            Err(Errno::EACCES) => refused = true,
+            Err(_) => {}
+        }
+    }
+    if refused {
+        return Err(format!("exec: {name:?}: permission denied"));
+    }
+    Err(format!("exec: {name:?}: executable file not found in $PATH"))
+}
+
+fn executable(path: &Path) -> Result<(), Errno> {
+    let errno = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
+    let metadata = std::fs::metadata(path).map_err(errno)?;
+    if metadata.is_dir() {
+        return Err(Errno::EISDIR);
+    }
+    access(path, AccessFlags::X_OK)
+}
+
+fn arguments(spec: &Spec) -> Result<Vec<CString>, ExecutorError> {
+    let process = spec.process().as_ref();
+    let arguments = process.and_then(|process| process.args().as_ref());
+    let arguments = arguments.ok_or(ExecutorError::InvalidArg)?.iter();
+    let arguments: Result<_, _> = arguments.map(|text| CString::new(text.as_str())).collect();
+    arguments.map_err(|_| ExecutorError::InvalidArg)
+}
+
+/// The environment that libcontainer has set by now.
+fn environment() -> Vec<CString> {
+    let entry = |(name, value): (OsString, OsString)| {
+        let mut entry = name.into_vec();
+        entry.push(b'=');
+        entry.extend(value.into_vec());
+        // What the kernel gave has no NUL in it.
+        CString::new(entry).ok()
+    };
+    std::env::vars_os().filter_map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_found_on_the_path_or_at_its_own() {
+        assert_eq!(search("sh", "/no/such:/bin").unwrap(), Path::new("/bin/sh"));
+        assert_eq!(search("/bin/sh", "").unwrap(), Path::new("/bin/sh"));
+    }
+
+    #[test]
+    fn a_missing_program_is_refused_in_runcs_words() {
+        let error = search("nothing-such", "/bin").unwrap_err();
+        let expected = "exec: \"nothing-such\": executable file not found in $PATH";
+        assert_eq!(error, expected);
+        let error = search("/no/such", "/bin").unwrap_err();
+        assert_eq!(error, "exec: \"/no/such\": stat /no/such: no such file or directory");
+        let error = search("/etc/passwd", "/bin").unwrap_err();
+        assert!(error.ends_with("permission denied"), "{error}");
+    }
+}

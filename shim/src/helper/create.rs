@@ -1,0 +1,204 @@
+//! Creating a container: its root file system mounted, recognised, its code
+//! compiled if need be, and its init left waiting for the start.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use libcontainer::container::Container;
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::error::LibcontainerError;
+use libcontainer::syscall::syscall::SyscallType;
+use oci_spec::runtime::{Process, Spec, User};
+use wharf_app::{Manifest, Sha256};
+
+use super::{Answer, CreateRequest, Created, Failure, FailureKind};
+use crate::aot::{AotError, Cache};
+use crate::bundle::{Bundle, BundleError, Record};
+use crate::cgroup::Cgroup;
+use crate::cleanup::{self, started};
+use crate::console::SOCKET_FROM_STATE;
+use crate::executor::{Host, Native};
+use crate::node::{self, NodeError};
+use crate::recognition::{Kind, RecognitionError, recognise};
+use crate::rootfs::{MountError, Rootfs, mount_all};
+use crate::spec::{self, SpecError};
+use crate::stdio::StreamError;
+
+/// Why a container can't be created.
+#[derive(Debug, thiserror::Error)]
+enum CreateError {
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    #[error("cannot open the root file system")]
+    Rootfs(#[source] io::Error),
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    #[error(transparent)]
+    Recognition(#[from] RecognitionError),
+    #[error("cannot prepare app {name:?}")]
+    Host {
+        name: String,
+        #[source]
+        source: NodeError,
+    },
+    #[error("cannot prepare app {name:?}")]
+    Precompile {
+        name: String,
+        #[source]
+        source: AotError,
+    },
+    #[error("cannot pass files to the container")]
+    Descriptors(#[source] io::Error),
+    #[error(transparent)]
+    Streams(#[from] StreamError),
+    #[error("cannot create the container")]
+    Container(#[from] LibcontainerError),
+    #[error("cannot find the container's process")]
+    Process,
+    #[error("cannot find the container's cgroup")]
+    Cgroup(#[source] io::Error),
+}
+
+/// Creates the container. If that fails, nothing is left of it.
+pub(super) fn create(request: &CreateRequest) -> Result<Created, Failure> {
+    let bundle = Bundle::new(&request.bundle);
+    bundle.create_state().map_err(|error| {
+        let mut failure = Failure::from_error(&error);
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            failure.kind = FailureKind::AlreadyExists;
+        }
+        failure
+    })?;
+    try_create(request, &bundle).map_err(|error| {
+        let mut failure = Failure::from_error(&error);
+        if matches!(error, CreateError::Streams(StreamError::Unimplemented { .. })) {
+            failure.kind = FailureKind::Unimplemented;
+        }
+        if let Err(error) = cleanup::remove(&bundle) {
+            tracing::warn!(%error, "cannot clean up after a failed create");
+        }
+        failure
+    })
+}
+
+fn try_create(request: &CreateRequest, bundle: &Bundle) -> Result<Created, CreateError> {
+    let mut spec = bundle.load_spec()?;
+    let oom_score = spec.process().as_ref().and_then(Process::oom_score_adj);
+    mount_all(&request.mounts, &bundle.rootfs())?;
+    spec::prepare(&mut spec, bundle.path())?;
+    let root = spec.root().as_ref().ok_or(SpecError::Missing("root"))?;
+    let rootfs = Rootfs::open(root.path()).map_err(CreateError::Rootfs)?;
+    let host = match recognise(&spec, &rootfs)? {
+        Kind::Native => None,
+        Kind::App(manifest) => Some(prepare_app(&manifest, &mut spec, &rootfs)?),
+    };
+    bundle.save_edited_spec(&spec)?;
+    if let Some(score) = oom_score {
+        adjust_oom_score(score);
+    }
+
+    let builder = ContainerBuilder::new(request.id.clone(), SyscallType::default());
+    let builder = builder.with_root_path(bundle.state())?;
+    let builder = if request.streams.terminal {
+        // The server listens there.
+        builder.with_console_socket(Some(SOCKET_FROM_STATE))
+    } else {
+        let [stdin, stdout, stderr] = request.streams.open(user(&spec)?.uid())?;
+        builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr)
+    };
+    let builder = match host {
+        Some(host) => builder.with_executor(host),
+        None => builder.with_executor(Native),
+    };
+    let container =
+        builder.as_init(bundle.state()).with_systemd(request.systemd_cgroup).with_detach(true).build()?;
+
+    let pid = container.pid().ok_or(CreateError::Process)?.as_raw();
+    let cgroup = Cgroup::of_process(pid).map_err(CreateError::Cgroup)?;
+    let record =
+        Record { pid, started: started(pid).ok_or(CreateError::Process)?, cgroup: cgroup.folders().to_vec() };
+    bundle.save_record(&record)?;
+    let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref());
+    Ok(Created {
+        pid,
+        cgroup: record.cgroup,
+        own_pid_namespace: spec::has_own_pid_namespace(&spec),
+        has_start_hooks: hooks.is_some_and(|hooks| !hooks.is_empty()),
+    })
+}
+
+/// Has the container serve the app by the node's host.
+fn prepare_app(manifest: &Manifest, spec: &mut Spec, rootfs: &Rootfs) -> Result<Host, CreateError> {
+    let name = || manifest.name.clone();
+    let program =
+        node::open_host(user(spec)?).map_err(|source| CreateError::Host { name: name(), source })?;
+    let components =
+        precompile(manifest, rootfs).map_err(|source| CreateError::Precompile { name: name(), source })?;
+    let (digests, code): (Vec<Sha256>, Vec<OwnedFd>) = components.into_iter().unzip();
+    spec::serve_app(spec, &digests)?;
+    Host::new(&program.into(), &code).map_err(CreateError::Descriptors)
+}
+
+fn precompile(manifest: &Manifest, rootfs: &Rootfs) -> Result<Vec<(Sha256, OwnedFd)>, AotError> {
+    if manifest.components.is_empty() {
+        return Ok(Vec::new());
+    }
+    let cache = Cache::open()?;
+    let components = manifest.components.iter();
+    components.map(|component| Ok((component.sha256, cache.get(component, rootfs)?))).collect()
+}
+
+fn user(spec: &Spec) -> Result<&User, SpecError> {
+    let process = spec.process().as_ref().ok_or(SpecError::Missing("process"))?;
+    Ok(process.user())
+}
+
+/// Sets how early the kernel ends the container when memory is short. Its
+/// processes inherit it from this one.
+fn adjust_oom_score(wanted: i32) {
+    let file = "/proc/self/oom_score_adj";
+    let set = |score: i32| fs::write(file, score.to_string());
+    let Err(error) = set(wanted) else {
+        return;
+    };
+    // Lowering it takes CAP_SYS_RESOURCE; containers that are a little easier
+    // to end are better than none. The present score is always allowed.
+    let present = fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok());
+    let (mut refused, mut allowed) = (wanted, present.unwrap_or(0));
+    while allowed - refused > 1 {
+        let middle = refused.midpoint(allowed);
+        match set(middle) {
+            Ok(()) => allowed = middle,
+            Err(_) => refused = middle,
+        }
+    }
+    tracing::warn!(wanted, allowed, %error, "cannot set oom_score_adj as low as asked for");
+}
+
+/// Starts a created container by libcontainer.
+pub(super) fn start(id: &str, bundle: &Bundle) -> Result<Answer, Failure> {
+    let started = load(id, bundle).and_then(|mut container| container.start());
+    started.map_err(|error| Failure::from_error(&error))?;
+    Ok(Answer::Done)
+}
+
+/// Runs the spec's `poststop` hooks. Should they fail, the container is
+/// deleted all the same, as the runtime spec has it.
+pub(super) fn run_stop_hooks(id: &str, bundle: &Bundle) {
+    let hooks = bundle.load_spec().ok().and_then(|spec| spec.hooks().clone());
+    let hooks = hooks.and_then(|hooks| hooks.poststop().clone());
+    if hooks.is_none_or(|hooks| hooks.is_empty()) {
+        return;
+    }
+    let deleted = load(id, bundle).and_then(|mut container| container.delete(true));
+    if let Err(error) = deleted {
+        tracing::warn!(%error, "cannot run the container's poststop hooks");
+    }
+}
+
+fn load(id: &str, bundle: &Bundle) -> Result<Container, LibcontainerError> {
+    Container::load(bundle.state().join(id))
+}

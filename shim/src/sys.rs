@@ -1,0 +1,251 @@
+//! System calls that have no safe wrapper: the one file with `unsafe`.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use tokio::io::unix::AsyncFd;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+
+/// Where our own descriptors go in a process that becomes a container's init,
+/// so that the low numbers are free for those that the program is given.
+const OWN_DESCRIPTORS: RawFd = 200;
+
+/// The first descriptor that a container's program is given beside its stdio.
+pub(crate) const FIRST_PASSED: RawFd = 3;
+
+/// Duplicates `fd`, close-on-exec, at a number that no passed descriptor has.
+///
+/// # Errors
+/// `fcntl(2)`; chiefly that the limit of open files is reached.
+pub(crate) fn duplicate_high(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let duplicate = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(OWN_DESCRIPTORS))?;
+    // SAFETY: the kernel has just returned this descriptor and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(duplicate) })
+}
+
+/// The descriptor that the parent put at standard input, moved away from
+/// there: `/dev/null` takes its place.
+///
+/// # Errors
+/// Standard input is closed, or `/dev/null` can't be opened.
+pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
+    let stdin = duplicate_high(std::os::fd::AsFd::as_fd(&io::stdin()))?;
+    let null = File::options().read(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    Ok(stdin)
+}
+
+/// Replaces this process by the program in the file `program`. Each of
+/// `passed` becomes [`FIRST_PASSED`], and so on, in the new program. Returns
+/// only if that fails.
+pub(crate) fn execute(
+    program: &OwnedFd,
+    passed: &[OwnedFd],
+    arguments: &[CString],
+    environment: &[CString],
+) -> io::Error {
+    for (target, fd) in (FIRST_PASSED..).zip(passed) {
+        // `dup2` clears close-on-exec, except onto itself.
+        debug_assert!(fd.as_raw_fd() >= OWN_DESCRIPTORS);
+        // SAFETY: both are plain numbers; this process holds nothing of value
+        // at `target`, since its own descriptors are at higher numbers.
+        if unsafe { libc::dup2(fd.as_raw_fd(), target) } < 0 {
+            return io::Error::last_os_error();
+        }
+    }
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        let strings = strings.iter().map(|string| string.as_ptr());
+        strings.chain([std::ptr::null()]).collect()
+    };
+    let (arguments, environment) = (pointers(arguments), pointers(environment));
+    // SAFETY: both arrays end with a null pointer, point to strings that end
+    // with NUL, and live until the call returns, which is only on failure.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            c"".as_ptr(),
+            arguments.as_ptr(),
+            environment.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        );
+    }
+    io::Error::last_os_error()
+}
+
+/// `struct mount_attr` of `mount_setattr(2)`.
+#[repr(C)]
+#[derive(Default)]
+struct MountAttributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    user_namespace: u64,
+}
+
+/// Opens the file at `path` for reading, on a private read-only mount of it.
+///
+/// Whoever is given the descriptor can't open it again for writing through
+/// `/proc/self/fd`, not even as root: a container can't overwrite the node's
+/// own program or precompiled code (compare CVE-2019-5736). Where the kernel
+/// or the privileges don't allow it, this is a plain open.
+///
+/// # Errors
+/// The file can't be opened.
+pub(crate) fn open_read_only(path: &Path) -> io::Result<File> {
+    let Ok(tree) = clone_read_only(path) else {
+        return File::options().read(true).open(path);
+    };
+    File::options()
+        .read(true)
+        .open(format!("/proc/self/fd/{}", tree.as_raw_fd()))
+        .or_else(|_| File::options().read(true).open(path))
+}
+
+fn clone_read_only(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: `path` ends with NUL and outlives the call.
+    let tree = unsafe {
+        libc::syscall(
+            libc::SYS_open_tree,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC,
+        )
+    };
+    let tree = RawFd::try_from(tree).map_err(io::Error::other)?;
+    if tree < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just returned this descriptor and nobody else has it.
+    let tree = unsafe { OwnedFd::from_raw_fd(tree) };
+    let attributes = MountAttributes { set: libc::MOUNT_ATTR_RDONLY, ..MountAttributes::default() };
+    let empty: &CStr = c"";
+    // SAFETY: `attributes` is laid out as the kernel expects, its size is
+    // given, and it and the empty path outlive the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            empty.as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of::<MountAttributes>(),
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(tree)
+}
+
+/// Has the kernel kill this process when its parent dies.
+///
+/// # Errors
+/// `prctl(2)`, or the parent, which must be `parent`, has died already.
+pub(crate) fn die_with_parent(parent: nix::unistd::Pid) -> io::Result<()> {
+    // SAFETY: this option takes one number and no pointer.
+    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if nix::unistd::getppid() == parent {
+        Ok(())
+    } else {
+        Err(io::Error::other("the shim that started this has ended"))
+    }
+}
+
+/// Makes this process the parent of all orphans among its descendants.
+///
+/// # Errors
+/// `prctl(2)`.
+pub(crate) fn become_subreaper() -> io::Result<()> {
+    // SAFETY: this option takes one number and no pointer.
+    if unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Gives SIGPIPE its default effect again, which Rust's runtime takes from
+/// every program: the container's would inherit that.
+pub(crate) fn restore_sigpipe() {
+    // SAFETY: no handler is installed that could run.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
+/// Sends the signal of this number, which may be a real-time signal.
+///
+/// # Errors
+/// `kill(2)`: the process has ended, or there is no such signal.
+pub(crate) fn send_signal(pid: i32, signal: i32) -> io::Result<()> {
+    if pid <= 0 {
+        // That would mean a group of processes, or all.
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    // SAFETY: this call takes two numbers.
+    if unsafe { libc::kill(pid, signal) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Receives one descriptor over a socket, unix(7).
+///
+/// # Errors
+/// The message has none, or there is no message.
+pub(crate) fn receive_descriptor(stream: &UnixStream) -> io::Result<OwnedFd> {
+    let mut byte = [0; 64];
+    let mut content = [io::IoSliceMut::new(&mut byte)];
+    let mut space = nix::cmsg_space!(RawFd);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(stream.as_raw_fd(), &mut content, Some(&mut space), flags)?;
+    let received = message.cmsgs()?.find_map(|control| match control {
+        ControlMessageOwned::ScmRights(descriptors) => descriptors.first().copied(),
+        _ => None,
+    });
+    let received = received.ok_or_else(|| io::Error::other("the message has no descriptor"))?;
+    // SAFETY: the kernel has just made this descriptor for us and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(received) })
+}
+
+/// Makes reading and writing return at once.
+///
+/// # Errors
+/// `fcntl(2)`.
+pub(crate) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+    fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+/// Sets a terminal's size, in characters.
+///
+/// # Errors
+/// `ioctl_tty(2)`: it is not a terminal.
+pub(crate) fn set_window_size(terminal: &File, width: u16, height: u16) -> io::Result<()> {
+    let size = libc::winsize { ws_row: height, ws_col: width, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: this request reads one `winsize`, which outlives the call.
+    if unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Has the runtime tell when `file`, which must be nonblocking, can be read or
+/// written.
+///
+/// # Errors
+/// It is a file that can't be waited for.
+pub(crate) fn register(file: File) -> io::Result<AsyncFd<File>> {
+    // SAFETY: a `File` owns a valid descriptor, and nobody can replace or
+    // close it while the result owns the file.
+    Ok(unsafe { AsyncFd::register(file)? })
+}

@@ -1,0 +1,175 @@
+//! Containers of one containerd: ours through the shim, nginx through runc.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use wharf_tests::engine::{Containerd, Generation};
+use wharf_tests::project::Project;
+use wharf_tests::wharf::{Wharf, text};
+
+use crate::nginx;
+use crate::sample::Comparison;
+
+const WHARF: Runtime =
+    Runtime { name: "io.containerd.wasm.v1", image: "example.test/hello:1", container: "wharf", path: "/" };
+const WORKER: Runtime = Runtime { container: "worker", path: "/api/hello", ..WHARF };
+const NGINX: Runtime =
+    Runtime { name: "io.containerd.runc.v2", image: "example.test/nginx:1", container: "nginx", path: "/" };
+const PEER: &str = "runc + nginx";
+
+/// How a container is run, and what is asked of it.
+#[derive(Clone, Copy, Debug)]
+struct Runtime {
+    name: &'static str,
+    image: &'static str,
+    container: &'static str,
+    path: &'static str,
+}
+
+/// A containerd that has both images.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    containerd: Containerd,
+}
+
+impl Bench {
+    /// Starts containerd, makes both images of examples/hello, and runs each
+    /// once, so that what is cached is cached.
+    pub(crate) fn prepare(generation: Generation) -> Self {
+        let containerd = Containerd::start(generation);
+        let (wharf, project) = (Wharf::new(), Project::hello());
+        let _ = wharf.build(project.path(), WHARF.image);
+        let ours = wharf.scratch().join("wharf.tar");
+        wharf.run(&["save", WHARF.image, "-o", text(&ours)]).succeeded();
+        let theirs = nginx::image(&project.path().join("public"), NGINX.image, wharf.scratch());
+        for archive in [&ours, &theirs] {
+            containerd.ctr(&["images", "import", text(archive)]).succeeded();
+        }
+        let bench = Self { containerd };
+        for runtime in [WHARF, NGINX] {
+            let _ = bench.run(runtime);
+            bench.remove(runtime);
+        }
+        bench
+    }
+
+    /// From `ctr run` to the first 200.
+    pub(crate) fn start(&self, rounds: usize) -> [Comparison; 2] {
+        let mut took: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        for _ in 0..rounds {
+            for runtime in [WHARF, NGINX, WORKER] {
+                took.entry(runtime.container).or_default().push(milliseconds(self.run(runtime)));
+                self.remove(runtime);
+            }
+        }
+        let of = |runtime: Runtime| took[runtime.container].clone();
+        [
+            Comparison {
+                name: "ctr run to first 200",
+                unit: "ms",
+                wharf: of(WHARF),
+                peer: Some((PEER, of(NGINX))),
+            },
+            Comparison {
+                name: "… of the worker",
+                unit: "ms",
+                wharf: of(WORKER),
+                peer: Some((PEER, of(NGINX))),
+            },
+        ]
+    }
+
+    /// What one idle container and its shim hold: the sum of their processes' PSS.
+    pub(crate) fn memory(&self, rounds: usize) -> Comparison {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            for (runtime, figures) in [(WHARF, &mut ours), (NGINX, &mut theirs)] {
+                let _ = self.run(runtime);
+                // Idle is a state after a while, not an event.
+                thread::sleep(Duration::from_secs(1));
+                figures.push(self.resident());
+                self.remove(runtime);
+            }
+        }
+        Comparison { name: "idle PSS of a container", unit: "MiB", wharf: ours, peer: Some((PEER, theirs)) }
+    }
+
+    fn run(&self, runtime: Runtime) -> Duration {
+        let Runtime { name, image, container, path } = runtime;
+        let since = Instant::now();
+        let run = ["run", "--detach", "--net-host", "--runtime", name, image, container];
+        let mut ctr = self.containerd.start_ctr(container, &run);
+        let first = self.containerd.network().enter(|| {
+            let deadline = since + Duration::from_secs(30);
+            while Instant::now() < deadline {
+                if answers(path) {
+                    return Some(since.elapsed());
+                }
+                thread::sleep(Duration::from_micros(300));
+            }
+            None
+        });
+        assert_eq!(ctr.ended().0, Some(0), "{}", ctr.log());
+        first.unwrap_or_else(|| panic!("{container} does not answer"))
+    }
+
+    fn remove(&self, runtime: Runtime) {
+        let _ = self.containerd.ctr(&["tasks", "delete", "--force", runtime.container]);
+        self.containerd.ctr(&["containers", "delete", runtime.container]).succeeded();
+    }
+
+    /// In MiB.
+    fn resident(&self) -> f64 {
+        let mut tree = self.containerd.shims();
+        let parents = parents();
+        let mut at = 0;
+        while at < tree.len() {
+            let parent = tree[at];
+            let children = parents.iter().filter(|(_, of)| **of == parent).map(|(child, _)| *child);
+            tree.extend(children.filter(|child| !tree.contains(child)).collect::<Vec<_>>());
+            at += 1;
+        }
+        let total: f64 = tree.iter().map(|process| pss(*process)).sum();
+        total / 1024.0
+    }
+}
+
+fn answers(path: &str) -> bool {
+    let ask = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect("127.0.0.1:8080")?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut head = [0; 12];
+        stream.read_exact(&mut head)?;
+        Ok(head == *b"HTTP/1.1 200")
+    };
+    ask().unwrap_or(false)
+}
+
+/// Each process' parent.
+fn parents() -> BTreeMap<u32, u32> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+    processes
+        .filter_map(|entry| {
+            let process = entry.file_name().to_str()?.parse().ok()?;
+            let status = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            // After the name in parentheses: state, parent.
+            let parent = status.rsplit(") ").next()?.split(' ').nth(1)?.parse().ok()?;
+            Some((process, parent))
+        })
+        .collect()
+}
+
+/// In KiB; 0 for a process that has ended.
+fn pss(process: u32) -> f64 {
+    let rollup = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default();
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}

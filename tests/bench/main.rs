@@ -1,0 +1,101 @@
+//! wharf and its peers, side by side in one run: how long until a container
+//! answers, what it holds in memory, how long a build takes, and how fast a
+//! small file is served.
+//!
+//! Rounds of the two are interleaved, so that a noisy machine is as unfair to
+//! one as to the other. Ratios are what to look at.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the figures are data, the progress is talk")]
+
+mod build;
+mod container;
+mod load;
+mod nginx;
+mod sample;
+
+use std::process::ExitCode;
+
+use sample::Comparison;
+use wharf_tests::engine::Generation;
+
+const USAGE: &str = "\
+Usage: bench.sh [--json] [--engine 1.7|2.1] [--rounds N] [start|memory|build|load]...
+
+Compares wharf with runc + nginx and with buildah. Default: everything, 15
+rounds, containerd 2.1. Needs WHARF_BIN_DIR and root.
+
+Example: bench.sh --engine 1.7 start memory";
+
+struct Arguments {
+    json: bool,
+    generation: Generation,
+    rounds: usize,
+    measures: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let arguments = match parse(std::env::args().skip(1)) {
+        Ok(Some(arguments)) => arguments,
+        Ok(None) => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("error: {error}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let wants =
+        |measure: &str| arguments.measures.is_empty() || arguments.measures.iter().any(|m| m == measure);
+    let mut comparisons: Vec<Comparison> = Vec::new();
+    if wants("start") || wants("memory") {
+        let engine = container::Bench::prepare(arguments.generation);
+        if wants("start") {
+            eprintln!("start: {} rounds", arguments.rounds);
+            comparisons.extend(engine.start(arguments.rounds));
+        }
+        if wants("memory") {
+            eprintln!("memory");
+            comparisons.push(engine.memory(arguments.rounds.min(5)));
+        }
+    }
+    if wants("build") {
+        eprintln!("build");
+        comparisons.extend(build::measure(arguments.rounds.min(3)));
+    }
+    if wants("load") {
+        eprintln!("load");
+        comparisons.extend(load::measure(arguments.rounds.min(3)));
+    }
+    if arguments.json {
+        println!("{}", sample::json(&comparisons));
+    } else {
+        print!("{}", sample::table(&comparisons));
+    }
+    ExitCode::SUCCESS
+}
+
+fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Arguments>, String> {
+    let mut parsed =
+        Arguments { json: false, generation: Generation::Forky, rounds: 15, measures: Vec::new() };
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "-h" | "--help" => return Ok(None),
+            "--json" => parsed.json = true,
+            "--engine" => {
+                parsed.generation = match arguments.next().as_deref() {
+                    Some("1.7") => Generation::Trixie,
+                    Some("2.1") => Generation::Forky,
+                    other => return Err(format!("unknown engine {other:?}: expected 1.7 or 2.1")),
+                }
+            }
+            "--rounds" => {
+                let rounds = arguments.next().unwrap_or_default();
+                parsed.rounds =
+                    rounds.parse().ok().filter(|n| *n > 0).ok_or(format!("invalid rounds {rounds:?}"))?;
+            }
+            "start" | "memory" | "build" | "load" => parsed.measures.push(argument),
+            _ => return Err(format!("unknown argument {argument}")),
+        }
+    }
+    Ok(Some(parsed))
+}

@@ -1,0 +1,140 @@
+//! `wharf build`: what an image holds, that it is always the same, and what is refused.
+
+use std::time::Duration;
+
+use wharf_tests::fixture::{self, PYTHON, with_python};
+use wharf_tests::http::get;
+use wharf_tests::layout;
+use wharf_tests::network::Host;
+use wharf_tests::project::Project;
+use wharf_tests::wharf::{Wharf, text};
+
+const REFERENCE: &str = "example.test/app:1";
+
+#[test]
+fn an_index_holds_plain_linux_images_and_the_wasi_image_last() {
+    let (wharf, project) = (Wharf::new(), Project::hello());
+    let digest = wharf.build(project.path(), REFERENCE);
+    let index = layout::json(&wharf.store(), &digest);
+    assert_eq!(index["mediaType"], "application/vnd.oci.image.index.v1+json");
+    assert!(index.get("artifactType").is_none(), "{index}");
+    let manifests = index["manifests"].as_array().unwrap();
+    let platform = |at: usize| {
+        let platform = &manifests[at]["platform"];
+        format!("{}/{}", platform["os"].as_str().unwrap(), platform["architecture"].as_str().unwrap())
+    };
+    assert_eq!(platform(0), "linux/amd64");
+    assert_eq!(platform(manifests.len() - 1), "wasi/wasm");
+
+    let layers = |at: usize| {
+        let manifest = layout::json(&wharf.store(), manifests[at]["digest"].as_str().unwrap());
+        assert!(manifest.get("artifactType").is_none(), "{manifest}");
+        let layers = manifest["layers"].as_array().unwrap();
+        layers.iter().map(|layer| layer["digest"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let (linux, wasi) = (layers(0), layers(manifests.len() - 1));
+    assert!(linux.len() > wasi.len(), "the native layer is Linux's only");
+    assert!(
+        wasi.iter().all(|layer| linux.contains(layer)),
+        "the app's layers are shared: {linux:?} {wasi:?}"
+    );
+}
+
+#[test]
+fn two_builds_in_two_folders_have_the_same_index_digest() {
+    let digests = [(); 2].map(|()| Wharf::new().build(Project::hello().path(), REFERENCE));
+    assert_eq!(digests[0], digests[1]);
+}
+
+/// componentize-py alone gives other bytes each time: wharf keeps what it made
+/// of the same sources.
+#[test]
+fn two_builds_of_a_python_worker_on_one_machine_have_the_same_index_digest() {
+    let wharf = fixture::python();
+    let digest = wharf.digest(PYTHON);
+    assert_eq!(wharf.build(Project::python().path(), PYTHON), digest);
+}
+
+#[test]
+fn every_blob_of_a_store_is_what_its_name_says() {
+    let (wharf, project) = (Wharf::new(), Project::hello());
+    let _ = wharf.build(project.path(), REFERENCE);
+    for (name, content) in layout::blobs(&wharf.store()) {
+        assert_eq!(name, content);
+    }
+}
+
+#[test]
+fn a_folder_that_does_not_exist_is_named() {
+    let error = refuse(&Wharf::new(), "/nowhere/to/be/found");
+    assert!(error.contains("/nowhere/to/be/found"), "{error}");
+}
+
+#[test]
+fn an_empty_project_is_refused_with_a_hint() {
+    let project = Project::empty();
+    let error = refuse(&Wharf::new(), text(project.path()));
+    assert!(error.contains("hint: "), "{error}");
+    assert!(error.contains("public"), "expected what a project holds: {error}");
+}
+
+#[test]
+fn a_broken_wasm_file_is_named_and_nothing_is_half_written() {
+    let project = Project::hello().with("api/broken.wasm", b"\0asm\x0d\0\x01\0 and no more of it");
+    let error = refuse(&Wharf::new(), text(project.path()));
+    assert!(error.contains("api/broken.wasm"), "{error}");
+}
+
+#[test]
+fn a_python_syntax_error_is_shown_with_its_file_and_line() {
+    let project =
+        Project::empty().with("api/greet.py", "def worker(request):\n    x = 1\n    return Response(\n");
+    let error = refuse(&with_python(Wharf::new()), text(project.path()));
+    assert!(error.contains("api/greet.py"), "{error}");
+    assert!(error.contains(":3") || error.contains("line 3"), "expected line 3: {error}");
+}
+
+#[test]
+fn a_project_of_100_000_small_files_is_built_and_served() {
+    let project = Project::empty();
+    for folder in 0..100 {
+        let folder = project.path().join(format!("public/{folder:02}"));
+        fs_err::create_dir_all(&folder).unwrap();
+        for file in 0..1000 {
+            fs_err::write(folder.join(format!("{file:03}.txt")), format!("{file}\n")).unwrap();
+        }
+    }
+    let wharf = Wharf::new();
+    let built = wharf.run(&["build", text(project.path()), "-t", REFERENCE]);
+    assert!(built.took < Duration::from_secs(120), "took {:?}", built.took);
+    built.succeeded();
+    let server = wharf.serve(REFERENCE);
+    assert_eq!(get(&Host, &server.at("/99/999.txt")).body, "999\n");
+}
+
+#[test]
+fn a_truncated_layer_is_refused_by_its_digest() {
+    let (wharf, project) = (Wharf::new(), Project::hello());
+    let index = wharf.build(project.path(), REFERENCE);
+    let digest = layout::largest_layer(&wharf.store(), &index);
+    let file = layout::blob(&wharf.store(), &digest);
+    let length = fs_err::metadata(&file).unwrap().len();
+    fs_err::OpenOptions::new().write(true).open(&file).unwrap().set_len(length / 2).unwrap();
+
+    let archive = wharf.scratch().join("app.tar");
+    let error = wharf.run(&["save", REFERENCE, "-o", text(&archive)]).refusal();
+    assert!(error.contains(&digest), "expected {digest} to be named: {error}");
+    assert!(!archive.exists(), "a half archive was left");
+}
+
+/// Refuses to build `project` and leaves nothing behind: its message.
+#[track_caller]
+fn refuse(wharf: &Wharf, project: &str) -> String {
+    let layout = wharf.scratch().join("layout");
+    let error = wharf.run(&["build", project, "-t", REFERENCE, "-o", text(&layout)]).refusal();
+    assert!(!layout.exists(), "a half layout was left");
+    let _ = wharf.run(&["build", project, "-t", REFERENCE]).refusal();
+    let images = wharf.run(&["images"]).output();
+    assert!(!images.contains("example.test/app"), "a half image was left: {images}");
+    error
+}

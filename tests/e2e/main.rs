@@ -1,0 +1,14 @@
+//! End-to-end tests: what a user does, against the real parts.
+//!
+//! One binary, so that they share the Python image, which takes a while to
+//! build. To run one: `cargo test -p wharf-tests --test e2e -- serve::` with
+//! `WHARF_BIN_DIR` set. They need root and tests/testbed/*.sh; see
+//! CONTRIBUTING.md.
+
+mod browser;
+mod build;
+mod containerd;
+mod docker;
+mod dockerfile;
+mod push;
+mod serve;

@@ -1,0 +1,200 @@
+//! `wharf serve`: a folder or an image, with no engine, registry or root.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use wharf_tests::fixture;
+use wharf_tests::http::{get, request};
+use wharf_tests::network::Host;
+use wharf_tests::process::Running;
+use wharf_tests::project::Project;
+use wharf_tests::wharf::{Wharf, text};
+
+#[test]
+fn serve_prints_the_routes_and_then_the_url() {
+    let (wharf, project) = (Wharf::new(), Project::hello());
+    let server = wharf.serve(text(project.path()));
+    let log = server.daemon.log();
+    let route = log.lines().position(|line| line.contains("/api/hello") && line.contains("worker"));
+    let url = log.lines().position(|line| line.contains(&server.url));
+    assert!(route.is_some() && route < url, "expected the worker's route, then the URL:\n{log}");
+}
+
+#[test]
+fn a_static_file_has_its_type_and_a_strong_etag_that_is_honoured() {
+    let (wharf, project) = (Wharf::new(), Project::hello().with("public/module.mjs", "export {};"));
+    let server = wharf.serve(text(project.path()));
+    let page = get(&Host, &server.at("/"));
+    assert_eq!(page.status, 200);
+    assert!(page.header("content-type").starts_with("text/html"), "{page:?}");
+    assert_eq!(page.body, fs_err::read_to_string(project.path().join("public/index.html")).unwrap());
+    assert!(get(&Host, &server.at("/style.css")).header("content-type").starts_with("text/css"));
+    assert!(get(&Host, &server.at("/module.mjs")).header("content-type").starts_with("text/javascript"));
+
+    let tag = page.header("etag");
+    assert!(tag.starts_with('"'), "expected a strong ETag, found {tag:?}");
+    let again = request(&Host, &["-H", &format!("If-None-Match: {tag}")], &server.at("/"));
+    assert_eq!((again.status, again.body.as_str()), (304, ""));
+}
+
+#[test]
+fn an_unknown_path_is_not_found() {
+    let (wharf, project) = (Wharf::new(), Project::hello());
+    let server = wharf.serve(text(project.path()));
+    assert_eq!(get(&Host, &server.at("/nothing/here")).status, 404);
+    assert_eq!(request(&Host, &["--path-as-is"], &server.at("/../api/hello.wasm")).status / 100, 4);
+}
+
+#[test]
+fn head_has_the_headers_of_get_and_no_body() {
+    let (wharf, project) = (Wharf::new(), Project::hello());
+    let server = wharf.serve(text(project.path()));
+    let page = get(&Host, &server.at("/index.html"));
+    let page = if page.status == 200 { page } else { get(&Host, &server.at("/")) };
+    let head = request(&Host, &["--head"], &server.at("/"));
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+    assert_eq!(head.header("content-length"), page.body.len().to_string());
+    assert_eq!(head.header("etag"), page.header("etag"));
+}
+
+#[test]
+fn a_folder_without_its_slash_redirects_to_it() {
+    let (wharf, project) =
+        (Wharf::new(), Project::hello().with("public/dist/index.html", "<title>d</title>"));
+    let server = wharf.serve(text(project.path()));
+    let redirect = get(&Host, &server.at("/dist?path=a"));
+    assert_eq!(redirect.status, 308);
+    let location = redirect.header("location");
+    assert!(location.ends_with("/dist/?path=a"), "expected the slash and the query, found {location:?}");
+    assert_eq!(get(&Host, &server.at("/dist/")).status, 200);
+}
+
+#[test]
+fn a_worker_sees_the_query_and_the_body() {
+    let (wharf, project) = (Wharf::new(), Project::hello());
+    let server = wharf.serve(text(project.path()));
+    let greeting = get(&Host, &server.at("/api/hello")).json();
+    assert_eq!(greeting["message"], "hello");
+    let greeting = get(&Host, &server.at("/api/hello?name=Ada%20L.")).json();
+    assert_eq!(greeting["name"], "Ada L.");
+    let body = "x".repeat(100_000);
+    let file = wharf.scratch().join("body");
+    fs_err::write(&file, &body).unwrap();
+    let echo = request(
+        &Host,
+        &["--data-binary", &format!("@{}", text(&file)), "-H", "Content-Type: text/plain"],
+        &server.at("/api/hello"),
+    );
+    assert_eq!((echo.status, echo.header("content-type")), (200, "text/plain"));
+    assert!(echo.body == body, "expected the body back, found {} bytes", echo.body.len());
+}
+
+#[test]
+fn a_worker_that_traps_is_a_500_and_the_next_request_is_answered() {
+    let (wharf, project) = (Wharf::new(), Project::hello());
+    let server = wharf.serve(text(project.path()));
+    let trapped = get(&Host, &server.at("/api/hello?trap=1"));
+    assert_eq!(trapped.status, 500);
+    assert!(
+        !trapped.body.contains("wasm backtrace"),
+        "a client must not see the worker's insides: {}",
+        trapped.body
+    );
+    assert_eq!(get(&Host, &server.at("/api/hello")).status, 200);
+}
+
+#[test]
+fn a_worker_that_never_ends_is_a_504_and_holds_up_nobody() {
+    let wharf = Wharf::new();
+    let project = Project::hello().with("wharf.toml", "[workers.\"api/hello\"]\ntimeout = \"1s\"\n");
+    let server = wharf.serve(text(project.path()));
+    let url = server.at("/api/hello?spin=1");
+    let mut spinning: Vec<_> = (0..4)
+        .map(|_| {
+            let mut curl = std::process::Command::new("curl");
+            Running::start(curl.args([
+                "--silent",
+                "--output",
+                "/dev/null",
+                "--write-out",
+                "%{http_code}",
+                &url,
+            ]))
+        })
+        .collect();
+    assert_eq!(get(&Host, &server.at("/style.css")).status, 200);
+    assert!(
+        spinning.iter_mut().any(|curl| !curl.has_ended()),
+        "expected the page while the workers still ran"
+    );
+    for curl in spinning {
+        let outcome = curl.finish();
+        assert!(
+            outcome.took < Duration::from_secs(10),
+            "expected an end soon after 1 s, not {:?}",
+            outcome.took
+        );
+        assert_eq!(outcome.output(), "504");
+    }
+    assert_eq!(get(&Host, &server.at("/api/hello")).status, 200);
+}
+
+#[test]
+fn a_port_in_use_is_said_with_a_hint() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (wharf, project) = (Wharf::new(), Project::hello());
+    let error = wharf.run(&["serve", text(project.path()), "--addr", &address]).exited(1).refusal();
+    assert!(error.contains(&address) && error.contains("in use"), "{error}");
+    assert!(error.contains("hint: "), "{error}");
+}
+
+#[test]
+fn serve_ends_with_success_on_sigterm_and_on_sigint() {
+    let (wharf, project) = (Wharf::new(), Project::hello());
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut server = wharf.serve(text(project.path()));
+        assert_eq!(get(&Host, &server.at("/")).status, 200);
+        let (code, took) = server.daemon.end_by(signal);
+        assert_eq!(code, Some(0), "after {signal}");
+        assert!(took < Duration::from_secs(2), "{signal} took {took:?}");
+    }
+}
+
+#[test]
+fn an_image_a_layout_and_an_archive_are_served_like_the_folder() {
+    let (wharf, project) = (Wharf::new(), Project::hello());
+    let _ = wharf.build(project.path(), "example.test/hello:1");
+    let layout = wharf.scratch().join("layout");
+    wharf
+        .run(&["build", text(project.path()), "-t", "example.test/hello:1", "-o", text(&layout)])
+        .succeeded();
+    let archive = wharf.scratch().join("hello.tar");
+    wharf.run(&["save", "example.test/hello:1", "-o", text(&archive)]).succeeded();
+    for target in ["example.test/hello:1", text(&layout), text(&archive)] {
+        let server = wharf.serve(target);
+        assert!(server.daemon.log().contains("/api/hello"), "{target}:\n{}", server.daemon.log());
+        assert_eq!(get(&Host, &server.at("/style.css")).status, 200, "{target}");
+        assert_eq!(get(&Host, &server.at("/api/hello")).json()["message"], "hello", "{target}");
+    }
+}
+
+#[test]
+fn a_python_worker_answers_beside_the_site() {
+    let server = fixture::python().serve(fixture::PYTHON);
+    let page = get(&Host, &server.at("/"));
+    assert!(page.header("content-type").starts_with("text/html"), "{page:?}");
+    assert!(page.body.contains("href=\"/dist/\""), "{page:?}");
+    let json = request(&Host, &["-H", "Accept: application/json"], &server.at("/"));
+    assert_eq!((json.status, json.header("content-type")), (200, "application/json"));
+    assert_eq!(json.json()["notebooks"], "/dist/");
+    assert_eq!(get(&Host, &server.at("/dist")).status, 308);
+    assert_eq!(get(&Host, &server.at("/dist/lab/index.html")).status, 200);
+    assert_eq!(
+        get(&Host, &server.at("/dist/static/pyodide/pyodide.mjs")).header("content-type"),
+        "text/javascript"
+    );
+    let wasm = request(&Host, &["--head"], &server.at("/dist/static/pyodide/pyodide.asm.wasm"));
+    assert_eq!(wasm.header("content-type"), "application/wasm");
+}

@@ -1,0 +1,162 @@
+//! containerd, and `ctr`.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use super::{Generation, unmount_below};
+use crate::network::{Namespace, Network};
+use crate::process::{Daemon, Outcome, having, run, send, wait_for};
+
+/// A containerd that runs until it is dropped, and then takes its containers,
+/// shims and mounts with it.
+#[derive(Debug)]
+pub struct Containerd {
+    daemon: Option<Daemon>,
+    folder: TempDir,
+    generation: Generation,
+    network: Namespace,
+}
+
+impl Containerd {
+    /// Starts a containerd with nothing in it.
+    ///
+    /// # Panics
+    /// If it doesn't answer in time.
+    #[track_caller]
+    #[must_use]
+    pub fn start(generation: Generation) -> Self {
+        let network = Namespace::create();
+        // Short: a socket's path has at most 107 bytes.
+        let folder = tempfile::Builder::new().prefix("wharf-").tempdir().expect("a folder can be made");
+        let root = folder.path().display();
+        // Version 2 of the file is read by containerd 1.7 and 2.1.
+        let settings = format!(
+            "version = 2\nroot = \"{root}/root\"\nstate = \"{root}/state\"\n\
+             disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
+             [grpc]\naddress = \"{root}/containerd.sock\"\n[debug]\nlevel = \"info\"\n"
+        );
+        let file = folder.path().join("config.toml");
+        fs_err::write(&file, settings).expect("the configuration can be written");
+        let mut command = network.command(generation.program("usr/bin/containerd").as_os_str());
+        command.arg("--config").arg(&file).env("PATH", generation.path());
+        let daemon = Daemon::start("containerd", folder.path(), &mut command);
+        let mut containerd = Self { daemon: None, folder, generation, network };
+        let mut daemon = daemon;
+        daemon.wait_until("it answered", |_| {
+            (run(&mut containerd.command(&["version"])).code == 0).then_some(())
+        });
+        containerd.daemon = Some(daemon);
+        containerd
+    }
+
+    /// The namespace that it and its host-network containers live in.
+    #[must_use]
+    pub fn network(&self) -> &Namespace {
+        &self.network
+    }
+
+    pub(super) fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    pub(super) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    pub(super) fn socket(&self) -> PathBuf {
+        self.folder.path().join("containerd.sock")
+    }
+
+    /// Runs `ctr ARGUMENTS` to its end.
+    #[track_caller]
+    pub fn ctr(&self, arguments: &[&str]) -> Outcome {
+        run(&mut self.command(arguments))
+    }
+
+    /// Starts `ctr ARGUMENTS`, which run a container in the foreground; its output is kept as `name`.
+    #[track_caller]
+    #[must_use]
+    pub fn start_ctr(&self, name: &str, arguments: &[&str]) -> Daemon {
+        Daemon::start(name, self.folder.path(), &mut self.command(arguments))
+    }
+
+    /// The pid of a container's init, once it runs.
+    ///
+    /// # Panics
+    /// If it never does.
+    #[track_caller]
+    #[must_use]
+    pub fn init_of(&self, container: &str) -> u32 {
+        let init = || {
+            let tasks = self.ctr(&["task", "list"]).output();
+            let task =
+                tasks.lines().find(|line| line.split_whitespace().next() == Some(container))?.to_owned();
+            let mut fields = task.split_whitespace().skip(1);
+            let pid = fields.next()?.parse().ok()?;
+            (fields.next() == Some("RUNNING")).then_some(pid)
+        };
+        wait_for(Duration::from_secs(20), init)
+            .unwrap_or_else(|| panic!("container {container} does not run"))
+    }
+
+    /// The shims that serve it.
+    #[must_use]
+    pub fn shims(&self) -> Vec<u32> {
+        having(&self.socket().display().to_string())
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.network.command(self.generation.program("usr/bin/ctr").as_os_str());
+        // A namespace of its own: a container's cgroup is named by namespace and
+        // id, and must not be that of another engine's container.
+        command
+            .arg("--address")
+            .arg(self.socket())
+            .args(arguments)
+            .env("CONTAINERD_NAMESPACE", self.namespace());
+        command
+    }
+
+    fn namespace(&self) -> &OsStr {
+        self.folder.path().file_name().expect("the folder has a name")
+    }
+
+    fn names(&self, arguments: &[&str]) -> Vec<String> {
+        run(&mut self.command(arguments)).stdout.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        for namespace in self.names(&["namespaces", "list", "--quiet"]) {
+            for container in self.names(&["--namespace", &namespace, "tasks", "list", "--quiet"]) {
+                let _ = self.ctr(&["--namespace", &namespace, "tasks", "delete", "--force", &container]);
+            }
+        }
+        self.daemon = None;
+        // What is left belongs to nobody: shims are known by the socket's address.
+        let address = self.socket().display().to_string();
+        for shim in having(&address) {
+            send(shim, Signal::SIGKILL);
+        }
+        let _ = wait_for(Duration::from_secs(5), || having(&address).is_empty().then_some(()));
+        unmount_below(self.folder.path());
+        // The shims remove the containers' cgroups, not the namespace's around them.
+        for hierarchy in cgroup_hierarchies() {
+            let _ = std::fs::remove_dir(hierarchy.join(self.namespace()));
+        }
+    }
+}
+
+/// The mounted cgroup trees: one in version 2, one a controller in version 1.
+fn cgroup_hierarchies() -> Vec<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let is_cgroup = |kind: &str| kind == "cgroup" || kind == "cgroup2";
+    let fields = mounts.lines().map(|mount| mount.split(' ').collect::<Vec<_>>());
+    fields.filter(|fields| is_cgroup(fields[2])).map(|fields| PathBuf::from(fields[1])).collect()
+}

@@ -1,0 +1,110 @@
+//! Images that tests start from.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{LazyLock, Once};
+
+use tempfile::TempDir;
+
+use crate::network::Network;
+use crate::process::run;
+use crate::project::Project;
+use crate::registry::ADDRESS;
+use crate::testbed;
+use crate::wharf::{Wharf, text};
+
+/// The reference of [`python`]'s image.
+pub const PYTHON: &str = "127.0.0.1:5000/python-wasm:1";
+
+/// `wharf` with a store that holds examples/python-wasm as [`PYTHON`]: built
+/// once, since a Python worker takes a while. Only read it.
+///
+/// # Panics
+/// If it can't be built.
+#[must_use]
+pub fn python() -> Wharf {
+    static DATA: LazyLock<(PathBuf, File)> = LazyLock::new(|| {
+        // Not in a temporary folder: nothing drops a static. Another run of the
+        // tests waits until this process, and with it the lock, has ended.
+        let data = testbed::folder().join("python-image");
+        let lock = File::create(data.with_extension("lock")).expect("the testbed can be written");
+        lock.lock().expect("the image can be locked");
+        if data.exists() {
+            fs_err::remove_dir_all(&data).expect("the last run's image can be removed");
+        }
+        let wharf = with_python(Wharf::with_data(data.clone()));
+        let _ = wharf.build(Project::python().path(), PYTHON);
+        (data, lock)
+    });
+    Wharf::with_data(DATA.0.clone())
+}
+
+/// The same `wharf`, once the toolchain for Python workers is installed.
+#[must_use]
+pub fn with_python(wharf: Wharf) -> Wharf {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| wharf.run(&["runtimes", "install", "python"]).succeeded());
+    wharf
+}
+
+/// Pushes [`python`]'s image to the registry of `network`.
+#[track_caller]
+pub fn push_python(network: &impl Network) {
+    python().run_in(network, &["push", PYTHON]).succeeded();
+}
+
+/// Builds examples/hello and pushes it to the registry of `network`: its reference.
+#[track_caller]
+#[must_use]
+pub fn push_hello(network: &impl Network) -> String {
+    let reference = format!("{ADDRESS}/hello:1");
+    let wharf = Wharf::new();
+    let _ = wharf.build(Project::hello().path(), &reference);
+    wharf.run_in(network, &["push", &reference]).succeeded();
+    reference
+}
+
+/// Pushes an ordinary Linux image, busybox with `/bin/sh`, to the registry of
+/// `network`: its reference. No part of wharf makes it.
+///
+/// # Panics
+/// If that fails.
+#[track_caller]
+#[must_use]
+pub fn push_busybox(network: &impl Network) -> String {
+    let reference = format!("{ADDRESS}/busybox:1");
+    let layout = Busybox::make();
+    let source = format!("oci:{}:1", text(&layout.path()));
+    let target = format!("docker://{reference}");
+    let mut skopeo = network.command("skopeo".as_ref());
+    run(skopeo.args(["copy", "--quiet", "--dest-tls-verify=false", &source, &target])).succeeded();
+    reference
+}
+
+struct Busybox(TempDir);
+
+impl Busybox {
+    fn make() -> Self {
+        let busybox =
+            Self(tempfile::Builder::new().prefix("wharf-busybox-").tempdir().expect("a folder can be made"));
+        let rootfs = busybox.0.path().join("bin");
+        fs_err::create_dir(&rootfs).expect("a folder can be made");
+        fs_err::copy("/bin/busybox", rootfs.join("busybox")).expect("busybox-static is installed");
+        for applet in ["sh", "sleep", "cat", "kill", "wget"] {
+            fs_err::os::unix::fs::symlink("busybox", rootfs.join(applet)).expect("a link can be made");
+        }
+        let layout = busybox.path();
+        let image = format!("{}:1", text(&layout));
+        let umoci = |arguments: &[&str]| run(Command::new("umoci").args(arguments)).succeeded();
+        umoci(&["init", "--layout", text(&layout)]);
+        umoci(&["new", "--image", &image]);
+        umoci(&["insert", "--image", &image, text(&rootfs), "/bin"]);
+        umoci(&["config", "--image", &image, "--config.cmd", "/bin/sh", "--config.env", "PATH=/bin"]);
+        busybox
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("layout")
+    }
+}

@@ -1,0 +1,62 @@
+//! OCI image layouts, read by hand: what is checked must not be read by the code
+//! that wrote it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// The file of a blob.
+///
+/// # Panics
+/// If `digest` is not a SHA-256 digest.
+#[must_use]
+pub fn blob(layout: &Path, digest: &str) -> PathBuf {
+    layout.join("blobs/sha256").join(digest.strip_prefix("sha256:").expect("the digest is a SHA-256"))
+}
+
+/// A blob that holds JSON.
+///
+/// # Panics
+/// If there is no such blob or it holds something else.
+#[must_use]
+pub fn json(layout: &Path, digest: &str) -> Value {
+    let bytes = fs_err::read(blob(layout, digest)).expect("the blob is there");
+    serde_json::from_slice(&bytes).expect("the blob is JSON")
+}
+
+/// Every blob's name and its content's digest, which should be the same.
+///
+/// # Panics
+/// If the layout can't be read.
+#[must_use]
+pub fn blobs(layout: &Path) -> BTreeMap<String, String> {
+    fs_err::read_dir(layout.join("blobs/sha256"))
+        .expect("the layout has blobs")
+        .map(|entry| {
+            let entry = entry.expect("the folder can be read");
+            let bytes = fs_err::read(entry.path()).expect("the blob can be read");
+            (entry.file_name().to_string_lossy().into_owned(), hex(&Sha256::digest(bytes)))
+        })
+        .collect()
+}
+
+/// The digest of the largest layer of an index's first image.
+///
+/// # Panics
+/// If the layout has no such image.
+#[must_use]
+pub fn largest_layer(layout: &Path, index: &str) -> String {
+    let index = json(layout, index);
+    let manifest = json(layout, index["manifests"][0]["digest"].as_str().expect("the index has an image"));
+    let layers = manifest["layers"].as_array().expect("the image has layers");
+    let largest = layers.iter().max_by_key(|layer| layer["size"].as_u64()).expect("the image has a layer");
+    largest["digest"].as_str().expect("a layer has a digest").to_owned()
+}
+
+/// Lower-case hex.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+}

@@ -1,0 +1,47 @@
+#!/bin/bash
+# Installs the Debian packages that the build, the tests and the benchmark need.
+# Needs no network and no root when all of them are present.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=testbed.sh
+. "$here/testbed.sh"
+
+packages=(
+    gcc pkg-config libseccomp-dev                # the build
+    runc iptables iproute2 procps util-linux     # engines in a network namespace
+    docker-registry skopeo umoci buildah         # a registry, and tools that check images
+    busybox-static chromium curl jq              # guests and clients
+    nginx-light wrk                              # the benchmark's peer and its load
+    xz-utils
+)
+# Any origin will do for these: a machine may have them from elsewhere.
+command -v node >/dev/null || packages+=(nodejs)
+command -v npm >/dev/null || packages+=(npm)
+if ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
+    packages+=(python3 python3-venv)
+fi
+
+missing=()
+for package in "${packages[@]}"; do
+    status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+    [ "$status" = installed ] || missing+=("$package")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+[ "$(id -u)" = 0 ] || command -v sudo >/dev/null ||
+    fail "cannot install ${missing[*]}: neither root nor sudo" "have an administrator install them"
+say "installing ${missing[*]}"
+
+# Installed, but not started: no service of this machine changes by our tests.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'as_root rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod 755 "$policy"
+fi
+install() {
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+# The package lists of a fresh machine may be missing or stale.
+install 2>/dev/null || { as_root apt-get update -qq && install; }
