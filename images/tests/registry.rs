@@ -396,20 +396,23 @@ fn run_push(layout: &Path, reference: &Reference, docker: &Path) -> (bool, Strin
     helper("gives", r#"cat >/dev/null; echo '{"ServerURL":"x","Username":"me","Secret":"secret"}'"#);
     helper("fails", "cat >/dev/null; echo 'the keyring is locked' >&2; exit 1");
     let path = format!("{}:{}", docker.display(), std::env::var("PATH").unwrap());
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "pushes_as_the_environment_says", "--nocapture"])
-        .env("PATH", path)
-        .env("DOCKER_CONFIG", docker)
-        .env("PUSH_LAYOUT", layout)
-        .env("PUSH_REFERENCE", reference.to_string())
-        .output()
-        .unwrap();
+    let output = pusher(layout, reference).env("PATH", path).env("DOCKER_CONFIG", docker).output().unwrap();
     let text =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (output.status.success(), text)
 }
 
-/// The other half of the test above; by itself it does nothing.
+/// A process that pushes, for what a process has only one of: its environment.
+fn pusher(layout: &Path, reference: &Reference) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "pushes_as_the_environment_says", "--nocapture"])
+        .env("PUSH_LAYOUT", layout)
+        .env("PUSH_REFERENCE", reference.to_string());
+    command
+}
+
+/// What such a process runs; by itself it does nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn pushes_as_the_environment_says() {
     let (Ok(layout), Ok(reference)) = (std::env::var("PUSH_LAYOUT"), std::env::var("PUSH_REFERENCE")) else {
@@ -421,4 +424,20 @@ async fn pushes_as_the_environment_says() {
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         panic!("{error}: {}", cause.unwrap_or_default());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_without_certificates_gets_a_clear_error() {
+    let registry = Registry::start();
+    let reference = registry.reference("hello:1");
+    let sample = sample(&reference);
+    let nowhere = sample.folder.path().join("nowhere");
+    let output = pusher(sample.layout.root(), &reference)
+        .env("SSL_CERT_FILE", &nowhere)
+        .env("SSL_CERT_DIR", &nowhere)
+        .output()
+        .unwrap();
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.contains("cannot set up TLS"), "{text}");
 }

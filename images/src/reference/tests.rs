@@ -20,7 +20,7 @@ fn short_names_are_completed_as_docker_does() {
         ("localhost/x", "localhost/x:latest"),
         ("localhost:5000/a/b/c:v1.2", "localhost:5000/a/b/c:v1.2"),
         ("[::1]:5000/x", "[::1]:5000/x:latest"),
-        ("ghcr.io/a-b/c__d.e:A_b-c.9", "ghcr.io/a-b/c__d.e:A_b-c.9"),
+        ("registry.example.com/a-b/c__d.e:A_b-c.9", "registry.example.com/a-b/c__d.e:A_b-c.9"),
         ("REGISTRY/x", "REGISTRY/x:latest"),
     ] {
         assert_eq!(full(text), expected);

@@ -154,6 +154,9 @@ impl RegistryError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Layout(error) => error.hint(),
+            Self::NoTls { .. } => {
+                Some("install ca-certificates, or name a file of them in SSL_CERT_FILE".into())
+            }
             Self::Unreachable { registry, .. } => {
                 Some(format!("check that a registry runs at {registry}; if it has no TLS, use --insecure"))
             }
