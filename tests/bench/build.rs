@@ -27,7 +27,7 @@ pub(crate) fn measure(rounds: usize) -> [Comparison; 2] {
         peer_again.push(commit(&site, &storage));
         buildah(&storage, &["rmi", "--all", "--force"]);
     }
-    let compare = |name, wharf, peer| Comparison { name, unit: "s", wharf, peer: Some(("buildah", peer)) };
+    let compare = |name, wharf, peer| Comparison { name, unit: "ms", wharf, peer: Some(("buildah", peer)) };
     [
         compare("build of the site, first", first, peer_first),
         compare("build of the site, unchanged", again, peer_again),
@@ -36,26 +36,23 @@ pub(crate) fn measure(rounds: usize) -> [Comparison; 2] {
 
 fn build(wharf: &Wharf, project: &Path) -> f64 {
     let built = wharf.run(&["build", text(project), "-t", REFERENCE]);
-    let took = built.took.as_secs_f64();
+    let took = built.took.as_secs_f64() * 1000.0;
     built.succeeded();
     took
 }
 
 fn commit(site: &Path, storage: &Path) -> f64 {
-    let (container, mut took) = {
-        let made = buildah(storage, &["from", "scratch"]);
-        (made.0, made.1)
-    };
+    let (container, mut took) = buildah(storage, &["from", "scratch"]);
     took += buildah(storage, &["add", "--quiet", &container, text(site), "/app/site"]).1;
     took += buildah(storage, &["commit", "--quiet", "--rm", &container, REFERENCE]).1;
     took
 }
 
-/// Stdout, and the seconds that it took.
+/// Stdout, and the milliseconds that it took.
 fn buildah(storage: &Path, arguments: &[&str]) -> (String, f64) {
     let mut command = Command::new("buildah");
     command.args(["--root", text(&storage.join("root")), "--runroot", text(&storage.join("run"))]);
     let outcome = run(command.args(["--storage-driver", "overlay"]).args(arguments));
-    let took = outcome.took.as_secs_f64();
+    let took = outcome.took.as_secs_f64() * 1000.0;
     (outcome.output(), took)
 }

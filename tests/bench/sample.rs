@@ -52,6 +52,7 @@ pub(crate) fn table(comparisons: &[Comparison]) -> String {
         let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         let _ = writeln!(table, "{}", cells.join("  ").trim_end());
     }
+    table.push_str("Medians (least–most); ratio: wharf over peer, where less is better but for req/s.\n");
     table
 }
 

@@ -52,7 +52,7 @@ fn two_builds_in_two_folders_have_the_same_index_digest() {
 fn two_builds_of_a_python_worker_on_one_machine_have_the_same_index_digest() {
     let wharf = fixture::python();
     let digest = wharf.digest(PYTHON);
-    assert_eq!(wharf.build(Project::python().path(), PYTHON), digest);
+    assert_eq!(wharf.build(Project::python().path(), "127.0.0.1:5000/python-wasm:again"), digest);
 }
 
 #[test]
@@ -117,13 +117,18 @@ fn a_truncated_layer_is_refused_by_its_digest() {
     let (wharf, project) = (Wharf::new(), Project::hello());
     let index = wharf.build(project.path(), REFERENCE);
     let digest = layout::largest_layer(&wharf.store(), &index);
-    let file = layout::blob(&wharf.store(), &digest);
-    let length = fs_err::metadata(&file).unwrap().len();
-    fs_err::OpenOptions::new().write(true).open(&file).unwrap().set_len(length / 2).unwrap();
+    layout::truncate(&wharf.store(), &digest);
 
     let archive = wharf.scratch().join("app.tar");
-    let error = wharf.run(&["save", REFERENCE, "-o", text(&archive)]).refusal();
-    assert!(error.contains(&digest), "expected {digest} to be named: {error}");
+    let store = wharf.store();
+    for command in [
+        &["save", REFERENCE, "-o", text(&archive)][..],
+        &["serve", REFERENCE, "--addr", "127.0.0.1:0"],
+        &["serve", text(&store), "--addr", "127.0.0.1:0"],
+    ] {
+        let error = wharf.run(command).refusal();
+        assert!(error.contains(&digest), "expected {digest} to be named by {command:?}: {error}");
+    }
     assert!(!archive.exists(), "a half archive was left");
 }
 

@@ -43,6 +43,19 @@ fn a_second_push_uploads_nothing() {
 }
 
 #[test]
+fn a_truncated_layer_is_not_pushed() {
+    let network = Namespace::create();
+    let _registry = Registry::start(&network);
+    let wharf = Wharf::new();
+    let index = wharf.build(Project::hello().path(), REFERENCE);
+    let digest = layout::largest_layer(&wharf.store(), &index);
+    layout::truncate(&wharf.store(), &digest);
+    let error = wharf.run_in(&network, &["push", REFERENCE]).exited(1).refusal();
+    assert!(error.contains(&digest), "expected {digest} to be named: {error}");
+    let _ = Wharf::new().run_in(&network, &["pull", REFERENCE]).refusal();
+}
+
+#[test]
 fn a_registry_that_is_down_is_said_with_its_address() {
     let network = Namespace::create();
     let wharf = Wharf::new();

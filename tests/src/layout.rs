@@ -42,17 +42,29 @@ pub fn blobs(layout: &Path) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The digest of the largest layer of an index's first image.
+/// The digest of the largest layer of an index's last image: a layer of the app.
 ///
 /// # Panics
 /// If the layout has no such image.
 #[must_use]
 pub fn largest_layer(layout: &Path, index: &str) -> String {
     let index = json(layout, index);
-    let manifest = json(layout, index["manifests"][0]["digest"].as_str().expect("the index has an image"));
+    let images = index["manifests"].as_array().expect("the index has images");
+    let last = images.last().and_then(|image| image["digest"].as_str()).expect("the index has an image");
+    let manifest = json(layout, last);
     let layers = manifest["layers"].as_array().expect("the image has layers");
     let largest = layers.iter().max_by_key(|layer| layer["size"].as_u64()).expect("the image has a layer");
     largest["digest"].as_str().expect("a layer has a digest").to_owned()
+}
+
+/// Cuts a blob in half.
+///
+/// # Panics
+/// If there is no such blob.
+pub fn truncate(layout: &Path, digest: &str) {
+    let file = fs_err::OpenOptions::new().write(true).open(blob(layout, digest)).expect("the blob is there");
+    let length = file.metadata().expect("the blob has a length").len();
+    file.set_len(length / 2).expect("the blob can be cut");
 }
 
 /// Lower-case hex.
