@@ -18,7 +18,7 @@ pub const CONFIG_FILE: &str = "wharf.toml";
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The app's name. Default: the name of the folder.
+    /// The app's name. Default: `app`.
     pub name: Option<String>,
     /// The static part.
     pub site: SiteConfig,

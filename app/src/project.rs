@@ -157,8 +157,9 @@ impl Project {
         }
         let dir = fs_err::canonicalize(dir).map_err(ProjectError::Link)?;
         let config = Config::read(&dir)?;
-        let folder_name = || dir.file_name().map_or("app".into(), |name| name.to_string_lossy().into_owned());
-        let name = config.name.clone().unwrap_or_else(folder_name);
+        // Not the folder's name: the same project gives the same image, wherever
+        // it lies.
+        let name = config.name.clone().unwrap_or_else(|| "app".into());
         let site = site_files(&dir)?;
         let (workers, python) = sources(&dir)?;
         if site.is_empty() && workers.is_empty() {

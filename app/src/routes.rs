@@ -5,6 +5,9 @@ use std::collections::HashMap;
 use crate::manifest::{Manifest, Worker};
 use crate::pattern::{InvalidPattern, Params, Pattern};
 
+/// Files at the top of a site that are listed one by one at most.
+const MOST_FILES_LISTED: usize = 50;
+
 /// The routes of an app, ready to be asked.
 ///
 /// Precedence: a worker at exactly this path, a static file, a worker with
@@ -165,15 +168,18 @@ impl Routes {
         exact.sort();
         let mut lines: Vec<RouteLine> =
             exact.into_iter().map(|(pattern, &index)| worker(pattern.clone(), index)).collect();
+        let top = manifest.site.files.iter().filter(|asset| !asset.path.contains('/')).count();
         let mut folders: Vec<(String, usize)> = Vec::new();
         for asset in &manifest.site.files {
             let pattern = match asset.path.split_once('/') {
                 Some((folder, _)) => format!("/{folder}/*"),
+                None if top > MOST_FILES_LISTED => "/*".to_owned(),
                 None => format!("/{}", asset.path),
             };
-            match folders.iter_mut().find(|(known, _)| *known == pattern) {
-                Some((_, count)) => *count += 1,
-                None => folders.push((pattern, 1)),
+            // The files are sorted, so those of a folder follow each other.
+            match folders.last_mut() {
+                Some((last, count)) if *last == pattern => *count += 1,
+                _ => folders.push((pattern, 1)),
             }
         }
         lines.extend(folders.into_iter().map(|(pattern, count)| RouteLine {
@@ -261,6 +267,33 @@ mod tests {
         assert_eq!(routes.resolve("/docs/a/b"), Target::NotFound(Some(1)));
         assert_eq!(routes.resolve("/other/a"), Target::NotFound(Some(0)));
         assert_eq!(routes.resolve("/docs"), Target::NotFound(Some(0)));
+    }
+
+    #[test]
+    fn the_list_has_workers_by_precedence_and_a_line_for_each_folder() {
+        let manifest = manifest(&["a.txt", "d/1", "d/e/2", "z.txt"], &["/[id]", "/x"]);
+        let lines = Routes::new(&manifest).unwrap().lines(&manifest);
+        let lines: Vec<String> =
+            lines.iter().map(|line| format!("{} {}", line.pattern, line.source)).collect();
+        assert_eq!(
+            lines,
+            [
+                "/x /x.py",
+                "/a.txt public/a.txt",
+                "/d/* public/d/ (2 files)",
+                "/z.txt public/z.txt",
+                "/[id] /[id].py"
+            ]
+        );
+    }
+
+    #[test]
+    fn many_files_at_the_top_are_one_line() {
+        let names: Vec<String> = (0..1000).map(|n| format!("{n:04}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let manifest = manifest(&names, &[]);
+        let lines = Routes::new(&manifest).unwrap().lines(&manifest);
+        assert_eq!((lines.len(), lines[0].source.as_str()), (1, "public/ (1000 files)"));
     }
 
     #[test]

@@ -8,7 +8,9 @@ use crate::commands;
 /// anywhere containers run.
 #[derive(Debug, Parser)]
 #[command(name = "wharf", version, max_term_width = 100, arg_required_else_help = true)]
-#[command(after_help = "Example: wharf build . -t registry.example/app:1 && wharf push registry.example/app:1")]
+#[command(
+    after_help = "Example: wharf build . -t registry.example/app:1 && wharf push registry.example/app:1"
+)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) global: Global,

@@ -11,8 +11,8 @@ use anyhow::{Context as _, Result};
 use wharf_app::{BuiltApp, MANIFEST_FILE, Sha256};
 use wharf_host::{Architecture, CodeCache, Compiler, CompilerTarget};
 use wharf_images::{
-    ContainerConfig, Descriptor, Digest, FileMode, ImageBuilder, IndexBuilder, Layer, LayerBuilder, LayerCache,
-    Layout, Platform, Timestamp,
+    ContainerConfig, Descriptor, Digest, FileMode, ImageBuilder, IndexBuilder, Layer, LayerBuilder,
+    LayerCache, Layout, Platform, Timestamp,
 };
 
 use crate::progress::Progress;
@@ -32,8 +32,33 @@ pub(crate) struct Packing<'a> {
     pub(crate) wasi: bool,
     pub(crate) layout: &'a Layout,
     pub(crate) layers: &'a LayerCache,
-    pub(crate) code: &'a CodeCache,
+    pub(crate) code: &'a MachineCode,
     pub(crate) progress: &'a Progress,
+}
+
+/// The files with the machine code of an app's components, in their order.
+pub(crate) type MachineCode = BTreeMap<Architecture, Vec<PathBuf>>;
+
+/// Compiles an app's components for any machine of each architecture. What is
+/// no valid component shows here, before anything is written.
+pub(crate) fn compile(
+    app: &BuiltApp,
+    architectures: impl Iterator<Item = Architecture>,
+    cache: &CodeCache,
+    progress: &Progress,
+) -> Result<MachineCode> {
+    let compiled = architectures.map(|architecture| {
+        let compiler = Compiler::new(CompilerTarget::Portable(architecture))?;
+        let described = app.manifest.components.iter().zip(&app.components);
+        let files = described.map(|(component, wasm)| {
+            if !cache.contains(&compiler, &component.sha256) {
+                progress.step(format!("compiling {} for linux/{architecture}", component.file));
+            }
+            Ok(cache.ensure(&compiler, &component.sha256, wasm)?)
+        });
+        Ok((architecture, files.collect::<Result<_>>()?))
+    });
+    compiled.collect()
 }
 
 /// A file of a layer, with what its content is known by.
@@ -100,7 +125,8 @@ impl Packing<'_> {
 
     fn native(&self, binary: &Path) -> Result<Vec<Entry>> {
         let file = fs_err::File::open(binary)?;
-        let (sha256, _) = Sha256::of_reader(file).with_context(|| format!("cannot read {}", binary.display()))?;
+        let (sha256, _) =
+            Sha256::of_reader(file).with_context(|| format!("cannot read {}", binary.display()))?;
         let content = Content::File(binary.to_owned(), sha256);
         Ok(vec![Entry { path: "wharf-host".into(), content, mode: FileMode::Executable }])
     }
@@ -112,7 +138,9 @@ impl Packing<'_> {
 
     fn site(&self) -> Vec<Entry> {
         let described = self.app.manifest.site.files.iter().zip(&self.app.assets);
-        described.map(|(asset, file)| below_app(&format!("site/{}", asset.path), file, asset.sha256)).collect()
+        described
+            .map(|(asset, file)| below_app(&format!("site/{}", asset.path), file, asset.sha256))
+            .collect()
     }
 
     fn manifest(&self) -> Vec<Entry> {
@@ -121,16 +149,11 @@ impl Packing<'_> {
     }
 
     fn machine_code(&self, architecture: Architecture) -> Result<Vec<Entry>> {
-        let compiler = Compiler::new(CompilerTarget::Portable(architecture))?;
-        let described = self.app.manifest.components.iter().zip(&self.app.components);
-        let entries = described.map(|(component, wasm)| {
-            if !self.code.contains(&compiler, &component.sha256) {
-                self.progress.step(format!("compiling {} for linux/{architecture}", component.file));
-            }
-            let code = self.code.ensure(&compiler, &component.sha256, wasm)?;
-            let file = fs_err::File::open(&code)?;
-            let (sha256, _) = Sha256::of_reader(file)?;
-            Ok(below_app(&format!("aot/{}.cwasm", component.sha256), &code, sha256))
+        let files = self.code.get(&architecture).into_iter().flatten();
+        let described = self.app.manifest.components.iter().zip(files);
+        let entries = described.map(|(component, code)| {
+            let (sha256, _) = Sha256::of_reader(fs_err::File::open(code)?)?;
+            Ok(below_app(&format!("aot/{}.cwasm", component.sha256), code, sha256))
         });
         entries.collect()
     }

@@ -60,7 +60,9 @@ impl Target {
         let image = match text.parse::<Reference>().map(|reference| store.resolve(&reference)) {
             Ok(Ok(image)) => image,
             // A bare name may as well have been meant as a folder.
-            Err(_) | Ok(Err(_)) if !text.contains([':', '@', '/']) => return Err(TargetError(path.to_owned()).into()),
+            Err(_) | Ok(Err(_)) if !text.contains([':', '@', '/']) => {
+                return Err(TargetError(path.to_owned()).into());
+            }
             Ok(Err(error)) => return Err(error.into()),
             Err(error) => return Err(error.into()),
         };

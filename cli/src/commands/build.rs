@@ -11,7 +11,7 @@ use wharf_host::Architecture;
 use wharf_images::{LayerCache, Layout, Platform, Reference};
 
 use crate::arguments::Global;
-use crate::image::Packing;
+use crate::image::{self, Packing};
 use crate::native::{HostBinary, host_binary};
 use crate::output;
 use crate::places::Places;
@@ -48,6 +48,9 @@ pub(crate) fn run(args: &Build, global: &Global) -> Result<ExitCode> {
     let (natives, wasi) = platforms(args)?;
     let progress = Progress::new(global);
     let app = target::build(&project, &places, &progress)?;
+    // A wasi image holds no machine code, but must not hold nonsense either.
+    let architectures = natives.keys().copied().chain(natives.is_empty().then_some(Architecture::Amd64));
+    let code = image::compile(&app, architectures, &places.code(), &progress)?;
     let layout = match &args.output {
         Some(folder) => Layout::create(folder)?,
         None => places.store()?,
@@ -59,7 +62,7 @@ pub(crate) fn run(args: &Build, global: &Global) -> Result<ExitCode> {
         wasi,
         layout: &layout,
         layers: &LayerCache::new(layers_of(&layout, &places)),
-        code: &places.code(),
+        code: &code,
         progress: &progress,
     };
     let index = packing.write()?;

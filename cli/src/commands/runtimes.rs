@@ -65,7 +65,8 @@ pub(crate) fn run(args: &Runtimes, global: &Global) -> Result<ExitCode> {
             if *json {
                 output::json(&[python])?;
             } else {
-                let state = python.installed.unwrap_or_else(|| "missing: wharf runtimes install python".into());
+                let state =
+                    python.installed.unwrap_or_else(|| "missing: wharf runtimes install python".into());
                 output::table(&[[python.name.to_owned(), python.tool, state]])?;
             }
         }
