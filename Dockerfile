@@ -5,17 +5,19 @@
 #   docker build --target wharf-binary -t wharf -f Dockerfile PREFIX
 #
 # PREFIX is a folder that `make install PREFIX=…` filled: then no base image is
-# fetched, for the stages that need one are not built.
+# fetched, for the stages that need one are not built. That image has no CA
+# certificates: to push or pull, mount the host's at /etc/ssl/certs.
 
 ARG BASE=docker.io/library/rust:1.95-bookworm
 
 FROM ${BASE} AS build
-RUN apt-get update && apt-get install -y --no-install-recommends libseccomp-dev make pkg-config python3-venv
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates libseccomp-dev make pkg-config python3-venv
 WORKDIR /source
 COPY . .
 RUN make build install-only PREFIX=/out
 
 FROM scratch AS wharf
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /out/bin/ /bin/
 COPY --from=build /out/libexec/ /libexec/
 ENV HOME=/home

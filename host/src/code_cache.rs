@@ -48,7 +48,12 @@ impl CodeCache {
     ///
     /// # Errors
     /// [`CodeCacheError`]: it can't be compiled, or not be kept.
-    pub fn ensure(&self, compiler: &Compiler, sha256: &Sha256, wasm: &Path) -> Result<PathBuf, CodeCacheError> {
+    pub fn ensure(
+        &self,
+        compiler: &Compiler,
+        sha256: &Sha256,
+        wasm: &Path,
+    ) -> Result<PathBuf, CodeCacheError> {
         let path = self.code_dir(compiler).path(sha256);
         if !path.is_file() {
             write_code(&path, &compiler.compile(wasm)?).map_err(CodeCacheError::Write)?;

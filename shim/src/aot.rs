@@ -198,7 +198,9 @@ impl Entry {
         if size == 0 {
             return Err(io::Error::other("the compiler wrote nothing"));
         }
-        fs_err::set_permissions(&self.output, Permissions::from_mode(0o600))?;
+        // Readable by the user of the container, who reopens it by descriptor: the
+        // folder, which is not, keeps everybody else out.
+        fs_err::set_permissions(&self.output, Permissions::from_mode(0o644))?;
         output.sync_all()?;
         // An entry without its size is none.
         match fs_err::remove_file(&self.size) {

@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_processs_memberships_are_read() {
+    fn the_memberships_of_a_process_are_read() {
         let found = memberships("9:name=systemd:/a\n1:cpu,cpuacct:/b:c\n0::/d\n");
         assert_eq!(found[0], (vec!["name=systemd".into()], "/a".into()));
         assert_eq!(found[1].1, Path::new("/b:c"));

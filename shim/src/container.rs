@@ -124,14 +124,6 @@ impl Container {
         self.exit.send_replace(Some(exit));
     }
 
-    /// How its init ended, if it has.
-    pub(crate) fn ended(&self) -> Option<Exit> {
-        match self.phase {
-            Phase::Stopped(exit) => Some(exit),
-            _ => None,
-        }
-    }
-
     /// Gets how its init ended once it has.
     pub(crate) fn watch_exit(&self) -> watch::Receiver<Option<Exit>> {
         self.exit.subscribe()

@@ -30,29 +30,29 @@ const PAUSES: [Duration; 5] = [
 /// An event of a task, which has a topic.
 pub(crate) trait Event: Message {
     /// The message's full name.
-    const NAME: &'static str;
+    const TYPE: &'static str;
 
     /// containerd's name for this kind of event.
     const TOPIC: &'static str;
 }
 
 impl Event for task::TaskCreate {
-    const NAME: &'static str = "containerd.events.TaskCreate";
+    const TYPE: &'static str = "containerd.events.TaskCreate";
     const TOPIC: &'static str = "/tasks/create";
 }
 
 impl Event for task::TaskStart {
-    const NAME: &'static str = "containerd.events.TaskStart";
+    const TYPE: &'static str = "containerd.events.TaskStart";
     const TOPIC: &'static str = "/tasks/start";
 }
 
 impl Event for task::TaskExit {
-    const NAME: &'static str = "containerd.events.TaskExit";
+    const TYPE: &'static str = "containerd.events.TaskExit";
     const TOPIC: &'static str = "/tasks/exit";
 }
 
 impl Event for task::TaskDelete {
-    const NAME: &'static str = "containerd.events.TaskDelete";
+    const TYPE: &'static str = "containerd.events.TaskDelete";
     const TOPIC: &'static str = "/tasks/delete";
 }
 
@@ -78,7 +78,7 @@ impl Publisher {
 
     /// Queues `event`.
     pub(crate) fn publish<E: Event>(&self, event: &E) {
-        let envelope = match pack(E::NAME, event) {
+        let envelope = match pack(E::TYPE, event) {
             Ok(event) => Envelope {
                 timestamp: MessageField::some(timestamp(SystemTime::now())),
                 namespace: self.namespace.clone(),
@@ -156,7 +156,7 @@ mod tests {
     use containerd_shim_protos::protobuf::MessageFull;
 
     fn assert_named<E: Event + MessageFull>() {
-        assert_eq!(E::NAME, E::descriptor().full_name());
+        assert_eq!(E::TYPE, E::descriptor().full_name());
     }
 
     #[test]

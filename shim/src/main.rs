@@ -3,7 +3,7 @@
 //!
 //! containerd calls this program by its actions, [`bootstrap`] (`start`) and
 //! [`cleanup`] (`delete`). `start` leaves the [`server`] behind, one process a
-//! pod, which answers the [`service`]. Whatever needs a single thread, mounts
+//! pod, which answers the [`service`] for its [`pod`]. Whatever needs a single thread, mounts
 //! or libcontainer is done by a [`helper`], the same program started anew.
 
 use std::io::Write;
@@ -27,6 +27,7 @@ mod helper;
 mod log;
 mod metrics;
 mod node;
+mod pod;
 mod reaper;
 mod recognition;
 mod rootfs;

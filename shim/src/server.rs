@@ -16,8 +16,9 @@ use tokio::time::timeout;
 use crate::arguments::Arguments;
 use crate::bootstrap::EVENTS_ADDRESS;
 use crate::events::Publisher;
+use crate::pod::Pod;
 use crate::reaper::Reaper;
-use crate::service::{Shim, TaskService};
+use crate::service::TaskService;
 use crate::{log, sys};
 
 /// Time for the last answers to reach containerd.
@@ -58,23 +59,23 @@ async fn run(arguments: &Arguments, listener: UnixListener, events: &str) -> Res
         }
     });
     let publisher = Publisher::start(events, &arguments.namespace);
-    let shim = Arc::new(Shim::new(reaper, publisher.clone()));
+    let pod = Arc::new(Pod::new(reaper, publisher.clone()));
 
     let listener = Listener::try_from(listener).context("cannot listen")?;
-    let mut server = Server::new().add_listener(listener).register_service(services(&shim));
+    let mut server = Server::new().add_listener(listener).register_service(services(&pod));
     server.start().await?;
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     loop {
         tokio::select! {
-            () = shim.stopped() => break,
+            () = pod.stopped() => break,
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
         // A machine that goes down ends containers by their own managers;
         // without us nobody could.
-        if shim.is_idle() {
+        if pod.is_idle() {
             break;
         }
         tracing::error!("a signal to end the shim is ignored while it has containers");
@@ -86,8 +87,8 @@ async fn run(arguments: &Arguments, listener: UnixListener, events: &str) -> Res
 
 /// The task service under the names of both versions, which have the same
 /// messages: containerd 1 knows only v2.
-fn services(shim: &Arc<Shim>) -> HashMap<String, Service> {
-    let task: Arc<dyn Task + Send + Sync> = Arc::new(TaskService(Arc::clone(shim)));
+fn services(pod: &Arc<Pod>) -> HashMap<String, Service> {
+    let task: Arc<dyn Task + Send + Sync> = Arc::new(TaskService::new(Arc::clone(pod)));
     let mut services = create_task(Arc::clone(&task));
     let second = create_task(task).into_iter();
     services.extend(second.map(|(name, service)| (name.replace(".v3.", ".v2."), service)));
@@ -101,8 +102,8 @@ mod tests {
     #[tokio::test]
     async fn both_versions_of_the_task_service_are_served() {
         let publisher = Publisher::start("/no/such/socket", "test");
-        let shim = Arc::new(Shim::new(Arc::new(Reaper::default()), publisher));
-        let services = services(&shim);
+        let pod = Arc::new(Pod::new(Arc::new(Reaper::default()), publisher));
+        let services = services(&pod);
         let mut names: Vec<_> = services.keys().map(String::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["containerd.task.v2.Task", "containerd.task.v3.Task"]);

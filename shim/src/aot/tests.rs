@@ -67,7 +67,7 @@ fn a_component_is_compiled_once() {
     }
     assert_eq!(node.runs(), 2, "once for the engine, once to compile");
     let mode = std::fs::metadata(node.code()).unwrap().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(mode & 0o777, 0o644);
 }
 
 #[test]
