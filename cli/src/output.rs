@@ -11,7 +11,7 @@ use serde::Serialize;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
 use wharf_app::{BuildError, ProjectError, PythonError};
-use wharf_host::{BindError, CompileError};
+use wharf_host::{BindError, CodeCacheError, CompileError};
 use wharf_images::{ArchiveError, InvalidReference, LayerError, LayoutError, RegistryError, UnpackError};
 
 use crate::arguments::Global;
@@ -108,6 +108,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         ArchiveError,
         BindError,
         BuildError,
+        CodeCacheError,
         CompileError,
         InvalidReference,
         LayerError,

@@ -24,6 +24,17 @@ pub enum CodeCacheError {
     Write(#[source] std::io::Error),
 }
 
+impl CodeCacheError {
+    /// What the user can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Compile(error) => error.hint(),
+            Self::Write(_) => None,
+        }
+    }
+}
+
 impl CodeCache {
     /// The cache in `dir`, made when first needed.
     #[must_use]

@@ -1,5 +1,8 @@
 //! Static files over a real socket: RFC 9110 as a client sees it.
 
+// Each is a way to fail, in the functions that tests share as in the tests.
+#![allow(clippy::unwrap_used)]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;

@@ -7,11 +7,16 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use wharf_app::Sha256;
 
-use crate::recognition::HOST;
+use crate::recognition::{HOST, MANIFEST};
 use crate::sys::FIRST_PASSED;
 
 /// Environment variable of the host: `SHA256=FD,…`, precompiled components.
+/// It is always set: without it the host would believe the image's own code.
 const PRECOMPILED: &str = "WHARF_AOT_FDS";
+
+/// Environment variable of the host: the manifest, which must be the one that
+/// we have read.
+const APP: &str = "WHARF_APP";
 
 /// A spec that can't be run.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -56,18 +61,17 @@ pub(crate) fn serve_app(spec: &mut Spec, components: &[Sha256]) -> Result<(), Sp
     process.set_args(Some(arguments));
 
     let mut environment = process.env().clone().unwrap_or_default();
-    // Only we name descriptors: an image's own list is not to be believed.
-    let is_ours = |entry: &String| entry.split('=').next() == Some(PRECOMPILED);
-    environment.retain(|entry| !is_ours(entry));
-    if !components.is_empty() {
-        let mut list = format!("{PRECOMPILED}=");
-        for (component, descriptor) in components.iter().zip(FIRST_PASSED..) {
-            let comma = if descriptor == FIRST_PASSED { "" } else { "," };
-            // Writing to a string can't fail.
-            let _ = write!(list, "{comma}{component}={descriptor}");
-        }
-        environment.push(list);
+    // Only we name descriptors and manifest: the image's word is not to be
+    // believed.
+    environment.retain(|entry| !matches!(entry.split('=').next(), Some(PRECOMPILED | APP)));
+    let mut list = format!("{PRECOMPILED}=");
+    for (component, descriptor) in components.iter().zip(FIRST_PASSED..) {
+        let comma = if descriptor == FIRST_PASSED { "" } else { "," };
+        // Writing to a string can't fail.
+        let _ = write!(list, "{comma}{component}={descriptor}");
     }
+    environment.push(list);
+    environment.push(format!("{APP}={MANIFEST}"));
     process.set_env(Some(environment));
     process.set_no_new_privileges(Some(true));
     Ok(())
@@ -113,19 +117,21 @@ mod tests {
         let arguments = process.args().as_ref().unwrap();
         assert_eq!(arguments, &["/wharf-host", "--quiet"]);
         let environment = process.env().as_ref().unwrap();
-        let expected = ["A=b".to_owned(), format!("WHARF_AOT_FDS={one}=3,{two}=4")];
+        let list = format!("WHARF_AOT_FDS={one}=3,{two}=4");
+        let expected = ["A=b".to_owned(), list, "WHARF_APP=/app/wharf.json".to_owned()];
         assert_eq!(environment, &expected);
         assert_eq!(process.no_new_privileges(), Some(true));
     }
 
     #[test]
-    fn an_app_without_components_is_given_no_list() {
+    fn an_app_without_components_is_given_an_empty_list() {
         let mut spec = Spec::default();
         let process = spec.process_mut().as_mut().unwrap();
-        process.set_env(Some(vec!["WHARF_AOT_FDS=x=9".into()]));
+        process.set_env(Some(vec!["WHARF_AOT_FDS=x=9".into(), "WHARF_APP=/evil/wharf.json".into()]));
         serve_app(&mut spec, &[]).unwrap();
         let process = spec.process().as_ref().unwrap();
-        assert_eq!(process.env().as_deref(), Some(&[] as &[String]));
+        let expected = ["WHARF_AOT_FDS=".to_owned(), "WHARF_APP=/app/wharf.json".to_owned()];
+        assert_eq!(process.env().as_deref(), Some(&expected[..]));
     }
 
     #[test]

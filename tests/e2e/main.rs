@@ -8,6 +8,7 @@
 mod browser;
 mod build;
 mod containerd;
+mod demo;
 mod docker;
 mod dockerfile;
 mod push;

@@ -56,15 +56,19 @@ impl Wharf {
     #[must_use]
     pub fn command(&self, network: &impl Network, arguments: &[&str]) -> Command {
         let mut command = network.command(testbed::prefix().join("bin/wharf").as_os_str());
+        self.configure(command.args(arguments));
         command
-            .args(arguments)
+    }
+
+    /// Has `command`, and any `wharf` that it runs, use this store and cache.
+    pub fn configure(&self, command: &mut Command) {
+        command
             .env("WHARF_STORE", self.store())
             .env("WHARF_CACHE", self.data.join("cache"))
             .env("WHARF_RUNTIMES", testbed::folder().join("runtimes"))
             .env("DOCKER_CONFIG", self.folder.path().join("docker"))
             .env("NO_COLOR", "1")
             .current_dir(self.folder.path());
-        command
     }
 
     /// Runs `wharf ARGUMENTS` to its end.

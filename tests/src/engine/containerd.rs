@@ -1,7 +1,7 @@
 //! containerd, and `ctr`.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ impl Containerd {
         self.generation
     }
 
-    pub(super) fn folder(&self) -> &std::path::Path {
+    pub(super) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
@@ -83,6 +83,15 @@ impl Containerd {
     #[must_use]
     pub fn start_ctr(&self, name: &str, arguments: &[&str]) -> Daemon {
         Daemon::start(name, self.folder.path(), &mut self.command(arguments))
+    }
+
+    /// A command beside this containerd, which finds it, `ctr` and shims where
+    /// one of a whole machine would be.
+    #[must_use]
+    pub fn beside(&self, program: &Path) -> Command {
+        let mut command = self.network.command(program.as_os_str());
+        command.env("PATH", self.generation.path()).env("CONTAINERD_ADDRESS", self.socket());
+        command
     }
 
     /// The pid of a container's init, once it runs.
