@@ -23,7 +23,7 @@ help: ## Show this list
 
 .PHONY: setup
 setup: ## Install the Debian packages that the build needs
-	tests/testbed/packages.sh
+	tests/testbed/packages.sh build
 
 .PHONY: build
 build: setup ## Build the static release binaries
@@ -36,7 +36,7 @@ install: build ## Install wharf and the shim (both names) under PREFIX
 	$(MAKE) --no-print-directory install-only
 
 .PHONY: install-only
-install-only:
+install-only: ## Install what `make build` has built
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/wharf
 	install -m 755 $(BINARIES)/wharf $(BINARIES)/containerd-shim-wasm-v1 $(DESTDIR)$(PREFIX)/bin/
 	@# containerd makes a shim's name of a runtime's last two parts: this one
@@ -56,6 +56,7 @@ stage: build
 
 .PHONY: demo
 demo: stage ## Build the flagship example, pack it and serve it (ADDR=127.0.0.1:8080)
+	tests/testbed/packages.sh demo
 	examples/python-wasm/build-site.sh
 	$(STAGE)/bin/wharf runtimes install python
 	$(STAGE)/bin/wharf build examples/python-wasm -t localhost/python-wasm:demo
@@ -73,4 +74,5 @@ check: setup ## Formatting, lints, licences and spelling
 
 .PHONY: bench
 bench: stage ## Measure against runc + nginx and buildah, side by side
+	tests/testbed/setup.sh
 	WHARF_BIN_DIR=$(STAGE) tests/bench/bench.sh

@@ -6,6 +6,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=testbed/testbed.sh
 . "$here/testbed/testbed.sh"
 cd "$here/.."
+"$here/testbed/packages.sh" demo
 
 typos=1.52.0
 deny=0.20.2

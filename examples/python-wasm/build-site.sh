@@ -21,7 +21,7 @@ fail() {
     exit 1
 }
 for command in python3 npm flock; do
-    command -v "$command" >/dev/null || fail "cannot find \`$command\`" "tests/testbed/packages.sh installs it"
+    command -v "$command" >/dev/null || fail "cannot find \`$command\`" "tests/testbed/packages.sh demo installs it"
 done
 
 inputs=$(cd "$source" && find . -type f ! -path '*/__pycache__/*' -print0 | sort -z |

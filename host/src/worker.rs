@@ -60,6 +60,14 @@ struct State {
     limits: StoreLimits,
 }
 
+/// How a guest ended.
+enum Ended {
+    /// It returned.
+    ByItself,
+    /// It failed or was stopped, and the log says so.
+    Told,
+}
+
 /// Denies all outbound HTTP: no worker may do what it was not granted.
 struct NoEgress;
 
@@ -106,7 +114,7 @@ impl Worker {
         let pre = self.pre.clone();
         let name = self.description.name.clone();
         // A task of its own: the guest may go on after it gave its response.
-        let task: JoinHandle<Option<wasmtime::Error>> = tokio::spawn(async move {
+        let task: JoinHandle<Ended> = tokio::spawn(async move {
             let mut store = store;
             let call = async {
                 let proxy = pre.instantiate_async(&mut store).await?;
@@ -117,23 +125,24 @@ impl Worker {
             drop(store);
             drop((slot, running));
             match result {
-                Ok(Ok(())) => None,
+                Ok(Ok(())) => Ended::ByItself,
                 Ok(Err(error)) => {
                     error!(worker = name, error = %chain(&error), "worker failed");
-                    Some(error)
+                    Ended::Told
                 }
                 Err(_) => {
                     warn!(worker = name, "worker timed out");
-                    None
+                    Ended::Told
                 }
             }
         });
         let abort = AbortOnDrop(Some(task.abort_handle()));
         match receiver.await {
+            // Whatever the guest made of its truncated body.
+            _ if too_large.load(Ordering::Relaxed) => Outcome::BodyTooLarge,
             Ok(Ok(response)) => {
                 Outcome::Worker(response.map(|body| WorkerBody { body, abort }.boxed_unsync()))
             }
-            _ if too_large.load(Ordering::Relaxed) => Outcome::BodyTooLarge,
             Ok(Err(code)) => {
                 error!(worker = self.description.name, error = ?code, "worker answered with an error");
                 Outcome::WorkerFailed
@@ -142,7 +151,7 @@ impl Worker {
             Err(_) if Instant::now() >= deadline => Outcome::WorkerTimedOut,
             Err(_) => {
                 abort.defuse();
-                if let Ok(None) = task.await {
+                if let Ok(Ended::ByItself) = task.await {
                     error!(worker = self.description.name, "worker gave no response");
                 }
                 Outcome::WorkerFailed

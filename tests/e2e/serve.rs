@@ -200,3 +200,50 @@ fn a_python_worker_answers_beside_the_site() {
     let wasm = request(&Host, &["--head"], &server.at("/dist/static/pyodide/pyodide.asm.wasm"));
     assert_eq!(wasm.header("content-type"), "application/wasm");
 }
+
+#[test]
+fn python_workers_have_parameters_modules_headers_and_limits() {
+    let project = Project::empty()
+        .with("_lib.py", "def shout(text):\n    return text.upper()\n")
+        .with(
+            "api/[id].py",
+            "from _lib import shout\n\n\
+             def worker(request):\n    \
+                 if request.method == 'POST':\n        \
+                     response = Response.json({'got': request.json()})\n        \
+                     response.headers.add('set-cookie', 'a=1')\n        \
+                     response.headers.add('set-cookie', 'b=2')\n        \
+                     return response\n    \
+                 return Response(shout(request.params['id']) + request.args.get('q', ''))\n",
+        )
+        .with(
+            "docs/[...rest].py",
+            "def worker(request):\n    \
+                 if request.params['rest'] == 'error':\n        \
+                     raise ValueError('asked to')\n    \
+                 return Response(b'x' * 3_000_000, headers={'content-type': 'x/y'})\n",
+        )
+        .with("wharf.toml", "[workers.\"api/[id]\"]\nbody = \"1KiB\"\n");
+    let wharf = fixture::with_python(Wharf::new());
+    let server = wharf.serve(text(project.path()));
+
+    assert_eq!(get(&Host, &server.at("/api/ada?q=%C3%A4")).body, "ADAä");
+    let posted = request(&Host, &["--data", "{\"x\":[1]}"], &server.at("/api/7"));
+    assert_eq!(posted.json()["got"]["x"][0], 1);
+    assert_eq!(posted.headers("set-cookie").collect::<Vec<_>>(), ["a=1", "b=2"]);
+    let large = get(&Host, &server.at("/docs/a/b"));
+    assert_eq!((large.body.len(), large.header("content-type")), (3_000_000, "x/y"));
+
+    let error = get(&Host, &server.at("/docs/error"));
+    assert_eq!(error.status, 500);
+    assert!(!error.body.contains("asked to"), "{}", error.body);
+    let log = server.daemon.log();
+    assert!(log.contains("\"docs/[...rest].py\", line 3") && log.contains("asked to"), "{log}");
+
+    let body = "\"".repeat(2000);
+    let announced = request(&Host, &["--data", &body], &server.at("/api/7"));
+    assert_eq!(announced.status, 413);
+    let chunked =
+        request(&Host, &["--header", "Transfer-Encoding: chunked", "--data", &body], &server.at("/api/7"));
+    assert_eq!(chunked.status, 413);
+}

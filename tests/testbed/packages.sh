@@ -1,24 +1,36 @@
 #!/bin/bash
-# Installs the Debian packages that the build, the tests and the benchmark need.
+# Installs Debian packages: those that the build needs, and with the argument
+# `demo` also those of the demo, with `tests` those of the tests and the benchmark.
 # Needs no network and no root when all of them are present.
+#
+# usage: packages.sh [build|demo|tests]
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=testbed.sh
 . "$here/testbed.sh"
 
-packages=(
-    gcc pkg-config libseccomp-dev                # the build
-    runc iptables iproute2 procps util-linux     # engines in a network namespace
-    docker-registry skopeo umoci buildah         # a registry, and tools that check images
-    busybox-static chromium curl jq              # guests and clients
-    nginx-light wrk                              # the benchmark's peer and its load
-    xz-utils
-)
-# Any origin will do for these: a machine may have them from elsewhere.
-command -v node >/dev/null || packages+=(nodejs)
-command -v npm >/dev/null || packages+=(npm)
-if ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
-    packages+=(python3 python3-venv)
+purpose=${1:-build}
+packages=(gcc libc6-dev make pkg-config libseccomp-dev)
+case $purpose in
+    build) ;;
+    demo | tests)
+        # Any origin will do for these: a machine may have them from elsewhere.
+        command -v node >/dev/null || packages+=(nodejs)
+        command -v npm >/dev/null || packages+=(npm)
+        if ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
+            packages+=(python3 python3-venv)
+        fi
+        ;;
+    *) fail "unknown purpose \`$purpose\`" "expected build, demo or tests" ;;
+esac
+if [ "$purpose" = tests ]; then
+    packages+=(
+        runc iptables iproute2 procps util-linux     # engines in a network namespace
+        docker-registry skopeo umoci buildah         # a registry, and tools that check images
+        busybox-static chromium curl jq              # guests and clients
+        nginx-light wrk                              # the benchmark's peer and its load
+        xz-utils
+    )
 fi
 
 missing=()

@@ -5,7 +5,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-"$here/packages.sh"
+"$here/packages.sh" tests
 "$here/engines.sh" >/dev/null
 "$here/browser.sh" >/dev/null
 "$here/../../examples/hello/build.sh"

@@ -20,7 +20,7 @@ fail() {
 need() {
     local command
     for command in "$@"; do
-        command -v "$command" >/dev/null || fail "cannot find \`$command\`" "run tests/testbed/packages.sh"
+        command -v "$command" >/dev/null || fail "cannot find \`$command\`" "run tests/testbed/packages.sh tests"
     done
 }
 
