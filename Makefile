@@ -63,8 +63,15 @@ demo: stage ## Build the flagship example, pack it and serve it (ADDR=127.0.0.1:
 	tests/demo.sh $(STAGE) localhost/python-wasm:demo $(ADDR)
 
 .PHONY: test
-test: check stage ## Everything: formatting, lints, unit tests, end-to-end tests
+test: root check stage ## Everything: formatting, lints, unit tests, end-to-end tests
 	tests/run.sh $(STAGE)
+
+.PHONY: root
+root:
+	@[ "$$(id -u)" = 0 ] || { \
+	    echo "error: the end-to-end tests need root: they start engines in namespaces of their own" >&2; \
+	    echo "hint: run \`make test\` as root; \`make check\` and \`cargo test --workspace --exclude wharf-tests\` need none" >&2; \
+	    exit 1; }
 
 .PHONY: check
 check: setup ## Formatting, lints, licences and spelling
@@ -73,6 +80,6 @@ check: setup ## Formatting, lints, licences and spelling
 	tests/lint.sh
 
 .PHONY: bench
-bench: stage ## Measure against runc + nginx and buildah, side by side
+bench: root stage ## Measure against runc + nginx and buildah, side by side
 	tests/testbed/setup.sh
 	WHARF_BIN_DIR=$(STAGE) tests/bench/bench.sh

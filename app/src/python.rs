@@ -184,12 +184,15 @@ pub(crate) fn componentize(
     let stage = tempfile::tempdir_in(&folder).map_err(PythonError::io("make a folder to build in"))?;
     stage_sources(stage.path(), &sources, &list).map_err(PythonError::io("write sources to build from"))?;
     let made = stage.path().join("component.wasm");
+    let no_packages = stage.path().join("no-packages");
+    fs_err::create_dir(&no_packages).map_err(PythonError::io("make a folder to build in"))?;
     let output = Command::new(&toolchain.program)
         .args(["--wit-path", "wit", "--world", "worker", "componentize", "wharf_entry"])
         .args(["--python-path", "runtime", "--python-path", "project", "--output", "component.wasm"])
         .current_dir(stage.path())
-        // Else it adds packages of whatever environment happens to be active.
-        .env_remove("VIRTUAL_ENV")
+        // An empty environment. With none it would ask pipenv and the python3 on
+        // PATH for theirs, and their packages would go into the component.
+        .env("VIRTUAL_ENV", &no_packages)
         .env_remove("PYTHONPATH")
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("RUST_BACKTRACE", "0")
@@ -217,7 +220,7 @@ fn read_sources(project: &Project) -> Result<Sources, PythonError> {
 /// Names all that goes into the component.
 fn key(sources: &Sources, list: &str) -> Sha256 {
     let mut parts: Vec<(&str, &[u8])> =
-        vec![("componentize-py", COMPONENTIZE_PY.as_bytes()), ("", list.as_bytes())];
+        vec![("form", b"2"), ("componentize-py", COMPONENTIZE_PY.as_bytes()), ("", list.as_bytes())];
     parts.extend(RUNTIME.iter().map(|(path, text)| (*path, text.as_bytes())));
     parts.extend(sources.iter().map(|(path, text)| (path.as_str(), text.as_slice())));
     let digests: Vec<String> =

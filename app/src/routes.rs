@@ -18,6 +18,8 @@ pub struct Routes {
     exact: HashMap<String, usize>,
     /// Sorted by precedence.
     dynamic: Vec<(Pattern, usize)>,
+    /// Length of the longest folder's path that has a page for what is missing.
+    deepest_not_found: usize,
 }
 
 /// Where a request goes. Indices are those of the manifest's lists.
@@ -95,11 +97,14 @@ impl Routes {
             }
         }
         dynamic.sort();
+        let pages = manifest.site.files.iter().filter_map(|asset| asset.path.strip_suffix("404.html"));
+        let deepest_not_found = pages.map(str::len).max().unwrap_or(0);
         let assets = manifest.site.files.iter().enumerate();
         Ok(Self {
             assets: assets.map(|(index, asset)| (asset.path.clone(), index)).collect(),
             exact,
             dynamic,
+            deepest_not_found,
         })
     }
 
@@ -145,9 +150,13 @@ impl Routes {
         let mut folder = path.strip_prefix('/').unwrap_or(path);
         loop {
             folder = folder.rsplit_once('/').map_or("", |(above, _)| above);
-            let page = if folder.is_empty() { "404.html".to_owned() } else { format!("{folder}/404.html") };
-            if let Some(&asset) = self.assets.get(&page) {
-                return Some(asset);
+            // Looked up only where one can be: a path of nothing but slashes
+            // has tens of thousands of folders.
+            if folder.len() <= self.deepest_not_found {
+                let slash = if folder.is_empty() { "" } else { "/" };
+                if let Some(&asset) = self.assets.get(&format!("{folder}{slash}404.html")) {
+                    return Some(asset);
+                }
             }
             if folder.is_empty() {
                 return None;

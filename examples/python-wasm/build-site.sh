@@ -51,7 +51,7 @@ if [ ! -d "$cache/$inputs" ]; then
 
     echo "python-wasm: fetching Pyodide and its wheels" >&2
     cp "$source"/package*.json "$work/"
-    npm ci --prefix "$work" --ignore-scripts --no-audit --no-fund --silent
+    npm ci --prefix "$work" --ignore-scripts --no-audit --no-fund --loglevel=error
     lite=$work/lite
     mkdir -p "$lite/static/pyodide"
     cp "$work"/node_modules/pyodide/{pyodide.mjs,pyodide.asm.mjs,pyodide.asm.wasm,python_stdlib.zip,pyodide-lock.json} \

@@ -4,6 +4,7 @@
 //! it, so both are made here. It deliberately does not decide where compiled
 //! code lies: see `code`.
 
+use tracing::warn;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 /// Requests to workers that are in flight at most, all workers together.
@@ -20,15 +21,21 @@ pub struct Runtime(Engine);
 pub struct RuntimeError(#[source] Box<dyn std::error::Error + Send + Sync>);
 
 impl Runtime {
-    /// An engine for this machine's CPU, with memory for [`MAX_INSTANCES`]
-    /// instances set aside: address space only, no page of it is touched.
+    /// An engine for this machine's CPU, with addresses for [`MAX_INSTANCES`]
+    /// instances set aside where there are enough; no page of it is touched.
     ///
     /// # Errors
-    /// [`RuntimeError`]: the CPU lacks a feature, or there is no address space.
+    /// [`RuntimeError`]: the CPU lacks a feature that code is compiled for.
     pub fn new() -> Result<Self, RuntimeError> {
-        let mut config = config();
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
-        Engine::new(&config).map(Self).map_err(|error| RuntimeError(error.into()))
+        let mut pooled = config();
+        pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
+        let engine = Engine::new(&pooled).or_else(|error| {
+            // The slots are a terabyte of addresses: more than a 39-bit address
+            // space or a limit on it has. Code is the same for both.
+            warn!(%error, "no address space for ready slots: instances start slower");
+            Engine::new(&config())
+        });
+        engine.map(Self).map_err(|error| RuntimeError(error.into()))
     }
 
     pub(crate) const fn engine(&self) -> &Engine {

@@ -11,6 +11,7 @@ mod code;
 #[cfg(feature = "compiler")]
 mod code_cache;
 mod engine;
+mod log;
 mod outcome;
 mod server;
 mod site;
@@ -24,4 +25,5 @@ pub use code_cache::{CodeCache, CodeCacheError, write_code};
 #[cfg(feature = "compiler")]
 pub use engine::{Architecture, CompileError, Compiler, CompilerTarget};
 pub use engine::{Runtime, RuntimeError};
+pub use log::Log;
 pub use server::{BindError, Server};

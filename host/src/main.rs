@@ -5,13 +5,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
-use wharf_host::{App, AppSource, BindError, HostCode, Runtime, Server};
+use wharf_app::MANIFEST_FILE;
+use wharf_host::{App, AppSource, BindError, HostCode, Log, Runtime, Server};
 
 const USAGE: &str = "\
 wharf-host: serves a wharf app
@@ -77,7 +79,11 @@ fn run() -> anyhow::Result<()> {
     let settings = Settings::from_env()?;
     start_log()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(&settings))
+    let served = runtime.block_on(serve(&settings));
+    // A thread may still read a file for a client that does not take it.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Log.flush();
+    served
 }
 
 async fn serve(settings: &Settings) -> anyhow::Result<()> {
@@ -85,8 +91,9 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     // that nobody asked for, and a stop during the start must not be lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let Some(dir) = settings.app.parent() else {
-        bail!("WHARF_APP is {:?}: expected the path of a manifest", settings.app);
+    let is_manifest = settings.app.file_name().is_some_and(|name| name == MANIFEST_FILE);
+    let Some(dir) = settings.app.parent().filter(|_| is_manifest) else {
+        bail!("WHARF_APP is {:?}: expected the path of a file {MANIFEST_FILE}", settings.app);
     };
     let source = AppSource::sealed(dir, HostCode::from_env(dir)?)?;
     let app = Arc::new(App::load(&Runtime::new()?, source)?);
@@ -114,8 +121,7 @@ fn start_log() -> anyhow::Result<()> {
     let filter: Targets = level
         .parse()
         .with_context(|| format!("malformed WHARF_LOG {level:?}: expected error, warn, info or debug"))?;
-    let format =
-        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_target(false);
+    let format = tracing_subscriber::fmt::layer().with_writer(Log).with_ansi(false).with_target(false);
     tracing_subscriber::registry().with(filter).with(format).init();
     Ok(())
 }

@@ -1,9 +1,11 @@
 //! Connections: accepting them, and letting them end well.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -81,7 +83,7 @@ impl Server {
     pub async fn serve(self, app: Arc<App>, stop: impl Future<Output = ()>) {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-        builder.http2().timer(TokioTimer::new());
+        builder.http2().timer(TokioTimer::new()).keep_alive_interval(HEADER_TIMEOUT);
         let connections = GracefulShutdown::new();
         let mut stop = std::pin::pin!(stop);
         loop {
@@ -114,15 +116,28 @@ fn serve_connection(
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "TCP_NODELAY can't be set");
     }
+    let spoke = Arc::new(AtomicBool::new(false));
+    let has_spoken = Arc::clone(&spoke);
     let service = service_fn(move |request| {
+        has_spoken.store(true, Ordering::Relaxed);
         let app = Arc::clone(&app);
         async move { Ok::<_, Infallible>(app.respond(request).await) }
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let connection = connections.watch(connection.into_owned());
+    // Until hyper knows which HTTP is spoken, it has no timer of its own.
+    let silent = async move {
+        sleep(HEADER_TIMEOUT).await;
+        if spoke.load(Ordering::Relaxed) {
+            pending::<()>().await;
+        }
+    };
     tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            debug!(error, "connection ended early");
+        tokio::select! {
+            ended = connection => if let Err(error) = ended {
+                debug!(error, "connection ended early");
+            },
+            () = silent => debug!("connection without a request closed"),
         }
     });
 }

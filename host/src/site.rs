@@ -73,6 +73,12 @@ impl Site {
             Method::OPTIONS => return Outcome::Options,
             _ => return Outcome::MethodNotAllowed,
         }
+        if request.method == Method::HEAD {
+            // A range is defined for GET alone (RFC 9110, 14.2).
+            let mut headers = request.headers.clone();
+            headers.remove(RANGE);
+            return self.send(index, asset, StatusCode::OK, &headers);
+        }
         self.send(index, asset, StatusCode::OK, &request.headers)
     }
 

@@ -18,7 +18,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, error, warn};
 use wasmtime::component::{Component, Linker, ResourceTable};
-use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder};
+use wasmtime::{Engine, ResourceLimiter, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
@@ -29,6 +29,7 @@ use wasmtime_wasi_http::{
 use wharf_app::{Params, Worker as Description};
 
 use crate::engine::MAX_INSTANCES;
+use crate::log::Log;
 use crate::outcome::Outcome;
 use crate::ticker::Ticker;
 
@@ -57,7 +58,33 @@ struct State {
     http: WasiHttpCtx,
     table: ResourceTable,
     hooks: NoEgress,
-    limits: StoreLimits,
+    memory: Memory,
+}
+
+/// Linear memory that an instance may still take, in bytes, all its memories
+/// together; wasmtime's own `StoreLimits` counts each by itself.
+struct Memory {
+    left: usize,
+}
+
+impl ResourceLimiter for Memory {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let left = desired.checked_sub(current).and_then(|more| self.left.checked_sub(more));
+        match left.filter(|_| maximum.is_none_or(|maximum| desired <= maximum)) {
+            Some(left) => self.left = left,
+            None => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(maximum.is_none_or(|maximum| desired <= maximum))
+    }
 }
 
 /// How a guest ended.
@@ -113,6 +140,8 @@ impl Worker {
         let running = self.shared.ticker.run();
         let pre = self.pre.clone();
         let name = self.description.name.clone();
+        let ended_early = Arc::new(AtomicBool::new(false));
+        let cut_off = Arc::clone(&ended_early);
         // A task of its own: the guest may go on after it gave its response.
         let task: JoinHandle<Ended> = tokio::spawn(async move {
             let mut store = store;
@@ -121,6 +150,9 @@ impl Worker {
                 proxy.wasi_http_incoming_handler().call_handle(&mut store, request, out).await
             };
             let result = timeout_at(deadline, call).await;
+            // Before the store goes, and the body's channel with it: from then
+            // on the body looks as if it had ended well.
+            cut_off.store(!matches!(result, Ok(Ok(()))), Ordering::Release);
             // The instance's memory goes back before its slot does.
             drop(store);
             drop((slot, running));
@@ -141,7 +173,7 @@ impl Worker {
             // Whatever the guest made of its truncated body.
             _ if too_large.load(Ordering::Relaxed) => Outcome::BodyTooLarge,
             Ok(Ok(response)) => {
-                Outcome::Worker(response.map(|body| WorkerBody { body, abort }.boxed_unsync()))
+                Outcome::Worker(response.map(|body| WorkerBody { body, abort, ended_early }.boxed_unsync()))
             }
             Ok(Err(code)) => {
                 error!(worker = self.description.name, error = ?code, "worker answered with an error");
@@ -216,14 +248,14 @@ impl Worker {
         let env: Vec<(&String, &String)> = self.description.env.iter().collect();
         let memory = usize::try_from(self.description.limits.memory).unwrap_or(usize::MAX);
         let state = State {
-            wasi: WasiCtx::builder().inherit_stdout().inherit_stderr().envs(&env).build(),
+            wasi: WasiCtx::builder().stdout(Log).stderr(Log).envs(&env).build(),
             http: WasiHttpCtx::new(),
             table: ResourceTable::new(),
             hooks: NoEgress,
-            limits: StoreLimitsBuilder::new().memory_size(memory).build(),
+            memory: Memory { left: memory },
         };
         let mut store = Store::new(self.pre.engine(), state);
-        store.limiter(|state| &mut state.limits);
+        store.limiter(|state| &mut state.memory);
         store.set_epoch_deadline(1);
         // Not a trap: the deadline ends the guest, the epoch only lets others
         // of this thread have their turn, the deadline's timer among them.
@@ -266,6 +298,8 @@ impl WasiHttpHooks for NoEgress {
 struct WorkerBody {
     body: HyperOutgoingBody,
     abort: AbortOnDrop,
+    /// Whether the guest failed or was stopped before it had finished.
+    ended_early: Arc<AtomicBool>,
 }
 
 impl http_body::Body for WorkerBody {
@@ -276,6 +310,11 @@ impl http_body::Body for WorkerBody {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         if let Poll::Ready(None) = frame {
             self.abort.0 = None;
+            if self.ended_early.load(Ordering::Acquire) {
+                // The connection breaks: a truncated answer must not look whole.
+                let error = io::Error::other("worker ended before its response did");
+                return Poll::Ready(Some(Err(error)));
+            }
         }
         frame.map(|frame| frame.map(|frame| frame.map_err(|error| io::Error::other(error.to_string()))))
     }

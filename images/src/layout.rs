@@ -13,8 +13,7 @@ mod names;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
@@ -49,7 +48,7 @@ pub struct Layout {
 #[derive(Debug)]
 struct InUse {
     blobs: fs::File,
-    locked: AtomicBool,
+    locked: Mutex<bool>,
 }
 
 /// The file `oci-layout`.
@@ -98,7 +97,7 @@ impl Layout {
             }
             Err(source) => return Err(LayoutError::Read { source }),
         };
-        let in_use = Arc::new(InUse { blobs, locked: AtomicBool::new(false) });
+        let in_use = Arc::new(InUse { blobs, locked: Mutex::new(false) });
         Ok(Self { root, in_use })
     }
 
@@ -159,10 +158,18 @@ impl Layout {
             .is_ok_and(|metadata| metadata.is_file() && metadata.len() == descriptor.size)
     }
 
+    /// Whether the blob is there and is what it should be: all of it is read.
+    pub(crate) fn holds(&self, descriptor: &Descriptor) -> bool {
+        self.contains(descriptor) && self.open_blob(descriptor).and_then(|mut blob| blob.verify()).is_ok()
+    }
+
     /// Keeps `prune` in other processes away for as long as this handle lives.
-    fn use_blobs(&self) -> Result<(), LayoutError> {
-        if !self.in_use.locked.swap(true, Ordering::SeqCst) {
+    /// To be called before looking for blobs that are to be there later.
+    pub(crate) fn use_blobs(&self) -> Result<(), LayoutError> {
+        let mut locked = self.in_use.locked.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*locked {
             self.in_use.blobs.file().lock_shared().map_err(|source| LayoutError::Write { source })?;
+            *locked = true;
         }
         Ok(())
     }

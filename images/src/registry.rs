@@ -2,7 +2,8 @@
 //!
 //! `oci-client` speaks the protocol (distribution-spec); this drives it: what to
 //! send in which order, several blobs at a time, streamed from and to disk,
-//! verified on the way. Memory stays below a few MiB whatever a blob's size.
+//! verified on the way. Memory stays below a few MiB whatever a blob's size; of
+//! manifests, which `oci-client` reads whole, all of an image are kept.
 
 mod credentials;
 mod error;

@@ -267,7 +267,9 @@ fn engine_id(folder: &Path, compiler: &Path) -> Result<String, AotError> {
     let [device, inode, size] = [metadata.dev(), metadata.ino(), metadata.len()];
     let [seconds, nanoseconds] = [metadata.mtime(), metadata.mtime_nsec()];
     let engines = folder.join("engines");
-    let memo = engines.join(format!("{device}-{inode}-{size}-{seconds}.{nanoseconds}"));
+    // The same disk may wake up in a machine with another CPU.
+    let cpu = Sha256::of(cpu_features().as_bytes()).to_string();
+    let memo = engines.join(format!("{device}-{inode}-{size}-{seconds}.{nanoseconds}-{}", &cpu[..16]));
     if let Ok(engine) = std::fs::read_to_string(&memo)
         && is_engine_id(&engine)
     {
@@ -290,6 +292,13 @@ fn engine_id(folder: &Path, compiler: &Path) -> Result<String, AotError> {
     };
     write(&engine).map_err(AotError::Cache)?;
     Ok(engine)
+}
+
+/// What the kernel says that the first CPU can do.
+fn cpu_features() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with("flags") || line.starts_with("Features"));
+    line.unwrap_or_default().to_owned()
 }
 
 /// Whether the text can name a folder of the cache.

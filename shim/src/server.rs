@@ -43,9 +43,8 @@ pub(crate) fn serve(arguments: &Arguments) -> Result<()> {
     let outcome = runtime.block_on(run(arguments, listener, &address));
     if outcome.is_err() {
         tracing::error!(?outcome, "the shim's server failed");
+        let _ = std::fs::remove_file(&arguments.socket);
     }
-    // A pod that starts meanwhile with the same name makes a new one.
-    let _ = std::fs::remove_file(&arguments.socket);
     outcome
 }
 
@@ -80,6 +79,9 @@ async fn run(arguments: &Arguments, listener: UnixListener, events: &str) -> Res
         }
         tracing::error!("a signal to end the shim is ignored while it has containers");
     }
+    // From here on a pod of the same name makes a server of its own; later this
+    // would be its socket.
+    let _ = std::fs::remove_file(&arguments.socket);
     publisher.flush().await;
     let _ = timeout(PATIENCE, server.shutdown()).await;
     Ok(())

@@ -16,7 +16,7 @@ if ! stamp_matches "$browser/stamp" "$inputs"; then
     rm -rf "$browser" "$browser.new"
     mkdir "$browser.new"
     cp "$source"/package*.json "$source"/*.mjs "$browser.new/"
-    npm ci --prefix "$browser.new" --ignore-scripts --no-audit --no-fund --silent
+    npm ci --prefix "$browser.new" --ignore-scripts --no-audit --no-fund --loglevel=error
     mv "$browser.new" "$browser"
     write_stamp "$browser/stamp" "$inputs"
 fi

@@ -10,6 +10,8 @@ debian_mirror() {
         cat /etc/apt/sources.list.d/*.sources 2>/dev/null | sed -n 's/^URIs:[[:space:]]*\([^[:space:]]*\).*/\1/p'
         cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null |
             sed -nE 's/^deb[[:space:]]+(\[[^]]*\][[:space:]]+)?([^[:space:]]+).*/\2/p'
+        # Where cloud images keep what their sources only refer to.
+        cat /etc/apt/mirrors/*.list 2>/dev/null | sed -E 's/[[:space:]].*//'
     )
     mirror=$(grep -m1 -E '/debian/?$' <<<"$mirror") ||
         fail "cannot find a Debian mirror in /etc/apt/sources.list.d" "the testbed needs a Debian machine; bookworm is tested"

@@ -55,6 +55,13 @@ unpack_debs "$work/debs" "$work"/*.deb
 
 toolchain=$work/toolchain
 cp -al "$sysroot" "$toolchain" 2>/dev/null || { rm -rf "$toolchain" && cp -a "$sysroot" "$toolchain"; }
+# Unlinked before they are written anew: a write through a hard link would
+# change the installed toolchain's own file.
+for target in "${targets[@]}"; do
+    rm -rf "$toolchain/lib/rustlib/$target"
+    mkdir -p "$toolchain/lib/rustlib/$target/lib"
+done
+rm -rf "$toolchain/lib/rustlib/src/rust"
 mkdir -p "$toolchain/lib/rustlib/src/rust"
 mv "$work/debs/usr/src/rustc-$version"/{library,Cargo.lock} "$toolchain/lib/rustlib/src/rust/"
 # Debian's wasi-libc calls preview 1 wasm32-wasi.

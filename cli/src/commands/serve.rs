@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
-use wharf_host::{App, Runtime, Server};
+use wharf_host::{App, Log, Runtime, Server};
 
 use crate::arguments::Global;
 use crate::output;
@@ -36,11 +36,12 @@ pub(crate) fn run(args: &Serve, global: &Global) -> Result<ExitCode> {
         .build()
         .context("cannot start the async runtime")?;
     runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
         // Before the build: a port in use is known at once, not after it.
         let server = Server::bind(args.addr).await?;
         let app = load(&target, &places, global)?;
+        // Not before: until here a signal simply ends the program.
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
         print_routes(&app, global)?;
         output::line(format!("Serving {} on http://{}", app.manifest().name, server.address()))?;
         let stop = async move {
@@ -50,6 +51,7 @@ pub(crate) fn run(args: &Serve, global: &Global) -> Result<ExitCode> {
             }
         };
         server.serve(app, stop).await;
+        Log.flush();
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -3,7 +3,7 @@
 //! All blobs are staged without names and verified first; they get their names
 //! only when everything that the index needs is there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
@@ -28,7 +28,7 @@ const MOST_BLOBS: usize = 16_384;
 /// digest says. The layout is as before then.
 pub fn load(layout: &Layout, path: &Path) -> Result<Vec<Entry>, ArchiveError> {
     let file = fs::File::open(path).map_err(ArchiveError::Open)?;
-    let mut staged = Staged { layout, path, blobs: HashMap::new(), needed: Vec::new() };
+    let mut staged = Staged { layout, path, blobs: HashMap::new(), seen: HashSet::new(), needed: Vec::new() };
     let index = staged.read(BufReader::with_capacity(BUFFER, file))?;
     for image in &index.manifests {
         staged.need_image(image)?;
@@ -56,6 +56,8 @@ struct Staged<'a> {
     layout: &'a Layout,
     path: &'a Path,
     blobs: HashMap<Digest, FinishedBlob>,
+    /// What is checked already: an archive may name one blob many times.
+    seen: HashSet<Digest>,
     /// In the order in which they are to be named: what others need first.
     needed: Vec<(Digest, MediaType)>,
 }
@@ -150,6 +152,9 @@ impl Staged<'_> {
             _ => return Err(self.not_an_image(image)),
         };
         for child in &children {
+            if self.seen.contains(&child.digest) {
+                continue;
+            }
             if !child.media_type.is_manifest() {
                 return Err(self.not_an_image(child));
             }
@@ -165,6 +170,9 @@ impl Staged<'_> {
     /// Notes that a blob is needed, having checked that it is there.
     fn need(&mut self, noun: &'static str, blob: &Descriptor) -> Result<(), ArchiveError> {
         let digest = blob.digest;
+        if !self.seen.insert(digest) {
+            return Ok(());
+        }
         match self.blobs.get(&digest) {
             Some(staged) if staged.size != blob.size => {
                 return Err(ArchiveError::SizeDiffers {

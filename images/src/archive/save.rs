@@ -40,6 +40,11 @@ pub fn save(layout: &Layout, reference: &Reference, path: &Path) -> Result<(), A
         blobs.insert(child.digest, child);
         blobs.extend(manifest.blobs().map(|blob| (blob.digest, blob)));
     }
+    // A device or pipe would be replaced by the file, not written to.
+    if fs_err::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        let text = "expected the name of a regular file, or of none";
+        return Err(write(io::Error::new(io::ErrorKind::InvalidInput, text)));
+    }
     let index = Index::new(vec![crate::layout::named(reference, &descriptor)]);
 
     let folder = match path.parent() {

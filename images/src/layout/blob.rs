@@ -102,8 +102,8 @@ impl FinishedBlob {
     pub(crate) fn commit(self, media_type: MediaType) -> Result<Descriptor, LayoutError> {
         let write = |source| LayoutError::Write { source };
         let descriptor = Descriptor::new(media_type, self.digest, self.size);
-        // A blob of another size is a damaged one, which this heals.
-        if self.layout.contains(&descriptor) {
+        // One that is there and damaged is healed by this.
+        if self.layout.holds(&descriptor) {
             return Ok(descriptor);
         }
         fs::File::open(&self.path).and_then(|file| file.sync_data()).map_err(write)?;

@@ -141,7 +141,7 @@ impl LayoutError {
                 Some(format!("name one of {}", found.join(", ")))
             }
             Self::SizeDiffers { .. } | Self::DigestDiffers { .. } | Self::NoSuchBlob { .. } => {
-                Some("build or pull the image again".into())
+                Some("delete that file of blobs/sha256, then build or pull the image again".into())
             }
             _ => None,
         }

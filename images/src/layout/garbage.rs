@@ -1,7 +1,7 @@
 //! Blobs that no image needs any more.
 
 use std::collections::HashSet;
-use std::sync::atomic::Ordering;
+use std::sync::PoisonError;
 
 use fs_err as fs;
 
@@ -29,10 +29,13 @@ impl Layout {
     pub fn prune(&self) -> Result<Pruned, LayoutError> {
         let write = |source| LayoutError::Write { source };
         let blobs = &self.in_use.blobs;
+        // Held throughout: a writer with this handle would turn the exclusive
+        // lock into a shared one.
+        let locked = self.in_use.locked.lock().unwrap_or_else(PoisonError::into_inner);
         blobs.file().lock().map_err(write)?;
         let pruned = self.prune_locked();
         // Back to what this handle had.
-        if self.in_use.locked.load(Ordering::SeqCst) {
+        if *locked {
             blobs.file().lock_shared().map_err(write)?;
         } else {
             blobs.file().unlock().map_err(write)?;

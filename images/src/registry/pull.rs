@@ -25,15 +25,28 @@ struct Document {
     content: Bytes,
 }
 
+/// Most manifests of an index that are fetched: no image has so many platforms.
+const MOST_MANIFESTS: usize = 256;
+
 pub(super) async fn pull(
     session: &Session,
     layout: &Layout,
     progress: Arc<dyn Progress>,
 ) -> Result<Descriptor, RegistryError> {
+    let kept = layout.clone();
+    blocking(session, move || kept.use_blobs()).await??;
     let image = fetch(session, session.reference.target(), None).await?;
-    let mut documents = Vec::new();
+    let mut documents: Vec<Document> = Vec::new();
     if image.descriptor.media_type.is_index() {
-        for child in parse::<Index>(session, &image)?.manifests {
+        let children = parse::<Index>(session, &image)?.manifests;
+        if children.len() > MOST_MANIFESTS {
+            let text = format!("{} manifests in an index: expected at most {MOST_MANIFESTS}", children.len());
+            return Err(invalid(session, serde::de::Error::custom(text)));
+        }
+        for child in children {
+            if documents.iter().any(|known| known.descriptor.digest == child.digest) {
+                continue;
+            }
             if !child.media_type.is_manifest() {
                 return Err(not_an_image(session, &child.media_type));
             }
@@ -131,7 +144,8 @@ async fn pull_blob(
     progress: &Arc<dyn Progress>,
 ) -> Result<(), RegistryError> {
     progress.started(blob);
-    if layout.contains(blob) {
+    let (there, wanted) = (layout.clone(), blob.clone());
+    if blocking(session, move || there.holds(&wanted)).await? {
         progress.finished(&blob.digest, Transfer::AlreadyThere);
         return Ok(());
     }

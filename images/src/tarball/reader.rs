@@ -207,7 +207,8 @@ impl<R: Read> TarReader<R> {
     }
 
     fn skip_rest(&mut self) -> Result<(), InvalidTar> {
-        let rest = self.content + self.padding as u64;
+        // No stream has that many: it ends as truncated.
+        let rest = self.content.saturating_add(self.padding as u64);
         let skipped =
             io::copy(&mut (&mut self.inner).take(rest), &mut io::sink()).map_err(InvalidTar::Read)?;
         self.position += skipped;

@@ -1,0 +1,116 @@
+//! The log: this process's own lines and the guests' output, to stderr.
+//!
+//! Whoever reads stderr may stop reading, and then a write blocks. So one
+//! thread writes, behind a queue with an end: what does not fit is dropped,
+//! and no request, no timer and no signal waits for a reader.
+
+use std::io::{self, Write};
+use std::pin::Pin;
+use std::sync::LazyLock;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::Duration;
+
+use tokio::io::AsyncWrite;
+use tracing_subscriber::fmt::MakeWriter;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+
+/// Writes that wait to be written at most.
+const QUEUE: usize = 256;
+
+/// Bytes of one write at most: the rest of it is another.
+const LARGEST_WRITE: usize = 16 << 10;
+
+/// Time for the queue to be written at the end of the process.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The log of this process. A write never blocks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Log;
+
+enum Message {
+    Write(Vec<u8>),
+    /// Answered once all before it is written.
+    Flush(SyncSender<()>),
+}
+
+static QUEUED: LazyLock<SyncSender<Message>> = LazyLock::new(|| {
+    let (sender, receiver) = sync_channel(QUEUE);
+    // Without the thread the receiver goes, and the log is silent.
+    let _ =
+        thread::Builder::new().name("log".into()).stack_size(64 * 1024).spawn(move || write_all(&receiver));
+    sender
+});
+
+fn write_all(messages: &Receiver<Message>) {
+    let mut stderr = io::stderr();
+    for message in messages {
+        match message {
+            // Nobody can be told that the log fails.
+            Message::Write(bytes) => _ = stderr.write_all(&bytes),
+            Message::Flush(done) => _ = done.try_send(()),
+        }
+    }
+}
+
+impl Log {
+    /// Waits until all is written, at most a second.
+    pub fn flush(self) {
+        let (done, written) = sync_channel(1);
+        if QUEUED.try_send(Message::Flush(done)).is_ok() {
+            let _ = written.recv_timeout(FLUSH_TIMEOUT);
+        }
+    }
+
+    fn queue(bytes: &[u8]) -> usize {
+        let bytes = &bytes[..bytes.len().min(LARGEST_WRITE)];
+        let _ = QUEUED.try_send(Message::Write(bytes.to_vec()));
+        bytes.len()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(Self::queue(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        Self
+    }
+}
+
+/// The guests' stdout and stderr.
+impl AsyncWrite for Log {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(Self::queue(bytes)))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl StdoutStream for Log {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(Self)
+    }
+}
+
+impl IsTerminal for Log {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
