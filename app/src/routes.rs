@@ -279,6 +279,12 @@ mod tests {
     }
 
     #[test]
+    fn a_path_of_nothing_but_slashes_is_answered() {
+        let routes = routes(&["404.html"], &[]);
+        assert_eq!(routes.resolve(&"/".repeat(65_000)), Target::NotFound(Some(0)));
+    }
+
+    #[test]
     fn the_list_has_workers_by_precedence_and_a_line_for_each_folder() {
         let manifest = manifest(&["a.txt", "d/1", "d/e/2", "z.txt"], &["/[id]", "/x"]);
         let lines = Routes::new(&manifest).unwrap().lines(&manifest);

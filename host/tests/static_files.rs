@@ -158,6 +158,9 @@ fn head_has_no_body_and_other_methods_are_refused_with_those_allowed() {
     let served = Served::sealed(&[("a.txt", b"abc")], false);
     let head = served.request("HEAD", "/a.txt", &[]);
     assert_eq!((head.status, head.header("content-length"), head.body.len()), (200, Some("3"), 0));
+    // A range is for GET alone.
+    let part = served.request("HEAD", "/a.txt", &["range: bytes=1-1"]);
+    assert_eq!((part.status, part.header("content-length")), (200, Some("3")));
     let post = served.request("POST", "/a.txt", &["content-length: 0"]);
     assert_eq!((post.status, post.header("allow")), (405, Some("GET, HEAD, OPTIONS")));
     assert_eq!(served.request("OPTIONS", "/a.txt", &[]).status, 204);

@@ -441,3 +441,19 @@ async fn a_machine_without_certificates_gets_a_clear_error() {
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && text.contains("cannot set up TLS"), "{text}");
 }
+
+#[tokio::test]
+async fn a_pull_heals_a_blob_that_was_changed_in_the_layout() {
+    let registry = Registry::start();
+    let reference = registry.reference("hello:1");
+    let sample = sample(&reference);
+    client().push(&sample.layout, &reference, silent()).await.unwrap();
+    let path = sample.layout.blob_path(&sample.site.descriptor.digest);
+    let content = fs::read(&path).unwrap();
+    let mut changed = content.clone();
+    // Of the same size, so that only its digest tells.
+    changed[1_000_000] ^= 1;
+    fs::write(&path, changed).unwrap();
+    client().pull(&sample.layout, &reference, silent()).await.unwrap();
+    assert!(fs::read(&path).unwrap() == content);
+}

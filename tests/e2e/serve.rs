@@ -1,13 +1,16 @@
 //! `wharf serve`: a folder or an image, with no engine, registry or root.
 
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use wharf_tests::fixture;
 use wharf_tests::http::{get, request};
 use wharf_tests::network::Host;
-use wharf_tests::process::Running;
+use wharf_tests::process::{Running, run, wait_for};
 use wharf_tests::project::Project;
 use wharf_tests::wharf::{Wharf, text};
 
@@ -112,7 +115,7 @@ fn a_worker_that_never_ends_is_a_504_and_holds_up_nobody() {
     let url = server.at("/api/hello?spin=1");
     let mut spinning: Vec<_> = (0..4)
         .map(|_| {
-            let mut curl = std::process::Command::new("curl");
+            let mut curl = Command::new("curl");
             Running::start(curl.args([
                 "--silent",
                 "--output",
@@ -246,4 +249,45 @@ fn python_workers_have_parameters_modules_headers_and_limits() {
     let chunked =
         request(&Host, &["--header", "Transfer-Encoding: chunked", "--data", &body], &server.at("/api/7"));
     assert_eq!(chunked.status, 413);
+}
+
+#[test]
+fn an_answer_that_is_cut_off_does_not_look_whole() {
+    let wharf = Wharf::new();
+    let project = Project::hello().with("wharf.toml", "[workers.\"api/hello\"]\ntimeout = \"1s\"\n");
+    let server = wharf.serve(text(project.path()));
+    // A body that is echoed as it comes, and never comes to its end.
+    let address = server.url.strip_prefix("http://").unwrap();
+    let mut client = TcpStream::connect(address).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let head = "POST /api/hello HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    client.write_all(head.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    // Ends with the connection, which may be reset.
+    let _ = client.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer);
+    let timed_out = answer.starts_with("HTTP/1.1 504");
+    let broken = answer.starts_with("HTTP/1.1 200") && !answer.ends_with("0\r\n\r\n");
+    assert!(timed_out || broken, "{answer:?}");
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_nobody() {
+    let (wharf, project) = (Wharf::new(), Project::hello());
+    let mut command =
+        wharf.command(&Host, &["serve", text(project.path()), "--addr", "127.0.0.1:0", "--quiet"]);
+    let mut server = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(server.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let (_, address) = line.trim_end().rsplit_once("http://").unwrap();
+    // Each leaves a trap's backtrace: far more than a pipe holds.
+    let traps = format!("http://{address}/api/hello?trap=1&n=[1-300]");
+    run(Command::new("curl").args(["--silent", "--output", "/dev/null", &traps])).succeeded();
+    assert_eq!(get(&Host, &format!("http://{address}/style.css")).status, 200);
+    kill(Pid::from_raw(server.id().cast_signed()), Signal::SIGTERM).unwrap();
+    let ended = wait_for(Duration::from_secs(10), || server.try_wait().unwrap());
+    if ended.is_none() {
+        server.kill().unwrap();
+    }
+    assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
 }

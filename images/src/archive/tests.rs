@@ -218,3 +218,13 @@ fn an_image_without_a_whole_name_is_listed_as_it_came() {
     assert_eq!(layout.sole().unwrap().descriptor.digest, sample.index.digest);
     assert_eq!(layout.list().unwrap().len(), 1);
 }
+
+#[test]
+fn what_is_no_regular_file_is_not_replaced_by_an_archive() {
+    let sample = universal();
+    let pipe = sample.folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let error = save(&sample.layout, &sample.reference, &pipe).unwrap_err();
+    assert!(matches!(error, ArchiveError::Write { .. }), "{error}");
+    assert!(!std::fs::metadata(&pipe).unwrap().is_file());
+}

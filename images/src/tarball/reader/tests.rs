@@ -127,3 +127,15 @@ fn a_damaged_header_is_an_error() {
     bytes[1] = b'x';
     assert!(matches!(names(&bytes), Err(InvalidTar::Header { .. })));
 }
+
+#[test]
+fn a_size_that_no_stream_has_ends_as_truncated() {
+    let mut bytes = entry(b"huge", EntryType::Regular, 0);
+    // Base 256, as GNU tar writes what eleven octal digits can't hold.
+    bytes[124..136].copy_from_slice(&[0x80, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255]);
+    let mut header = Header::from_byte_slice(&bytes).clone();
+    header.set_cksum();
+    bytes = header.as_bytes().to_vec();
+    bytes.extend_from_slice(&entry(b"hidden", EntryType::Regular, 0));
+    assert!(matches!(names(&bytes), Err(InvalidTar::Truncated { .. })), "{:?}", names(&bytes));
+}
