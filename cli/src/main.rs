@@ -13,13 +13,16 @@ mod target;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use wharf_host::Log;
 
 use crate::arguments::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     output::start_log(&arguments.global);
-    match commands::run(arguments) {
+    let outcome = commands::run(arguments);
+    Log.flush();
+    match outcome {
         Ok(code) => code,
         Err(error) => {
             output::print_error(&error);

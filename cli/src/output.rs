@@ -11,14 +11,15 @@ use serde::Serialize;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
 use wharf_app::{BuildError, ProjectError, PythonError};
-use wharf_host::{BindError, CodeCacheError, CompileError};
+use wharf_host::{BindError, CodeCacheError, CompileError, Log};
 use wharf_images::{ArchiveError, InvalidReference, LayerError, LayoutError, RegistryError, UnpackError};
 
 use crate::arguments::Global;
 use crate::native::NoNativeHost;
 use crate::target::TargetError;
 
-/// Sends the log of the libraries to stderr, as much as the flags ask for.
+/// Sends the log of the libraries to stderr, as much as the flags ask for, by
+/// way of the host's queue: while it serves, no request waits for a reader.
 pub(crate) fn start_log(global: &Global) {
     let level = match (global.quiet, global.verbose) {
         (true, _) => LevelFilter::ERROR,
@@ -27,7 +28,7 @@ pub(crate) fn start_log(global: &Global) {
         (false, _) => LevelFilter::DEBUG,
     };
     let format = tracing_subscriber::fmt::layer()
-        .with_writer(io::stderr)
+        .with_writer(Log)
         .with_target(false)
         .without_time()
         .with_ansi(false)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
-use wharf_host::{App, Log, Runtime, Server};
+use wharf_host::{App, Runtime, Server};
 
 use crate::arguments::Global;
 use crate::output;
@@ -51,7 +51,6 @@ pub(crate) fn run(args: &Serve, global: &Global) -> Result<ExitCode> {
             }
         };
         server.serve(app, stop).await;
-        Log.flush();
         Ok(ExitCode::SUCCESS)
     })
 }
