@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -271,23 +271,31 @@ fn an_answer_that_is_cut_off_does_not_look_whole() {
     assert!(timed_out || broken, "{answer:?}");
 }
 
+/// A process whose output nobody reads, and which ends with the test.
+struct Unread(Child);
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        // It has mostly ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn a_log_that_nobody_reads_holds_up_nobody() {
     let (wharf, project) = (Wharf::new(), Project::hello());
     let mut command =
         wharf.command(&Host, &["serve", text(project.path()), "--addr", "127.0.0.1:0", "--quiet"]);
-    let mut server = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut server = Unread(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
     let mut line = String::new();
-    BufReader::new(server.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(server.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     let (_, address) = line.trim_end().rsplit_once("http://").unwrap();
     // Each leaves a trap's backtrace: far more than a pipe holds.
     let traps = format!("http://{address}/api/hello?trap=1&n=[1-300]");
     run(Command::new("curl").args(["--silent", "--output", "/dev/null", &traps])).succeeded();
     assert_eq!(get(&Host, &format!("http://{address}/style.css")).status, 200);
-    kill(Pid::from_raw(server.id().cast_signed()), Signal::SIGTERM).unwrap();
-    let ended = wait_for(Duration::from_secs(10), || server.try_wait().unwrap());
-    if ended.is_none() {
-        server.kill().unwrap();
-    }
+    kill(Pid::from_raw(server.0.id().cast_signed()), Signal::SIGTERM).unwrap();
+    let ended = wait_for(Duration::from_secs(10), || server.0.try_wait().unwrap());
     assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
 }
