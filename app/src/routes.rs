@@ -147,21 +147,24 @@ impl Routes {
 
     /// `404.html` of the folder of `path`, or of the nearest one above.
     fn nearest_not_found_page(&self, path: &str) -> Option<usize> {
-        let mut folder = path.strip_prefix('/').unwrap_or(path);
-        loop {
-            folder = folder.rsplit_once('/').map_or("", |(above, _)| above);
-            // Looked up only where one can be: a path of nothing but slashes
-            // has tens of thousands of folders.
-            if folder.len() <= self.deepest_not_found {
-                let slash = if folder.is_empty() { "" } else { "/" };
-                if let Some(&asset) = self.assets.get(&format!("{folder}{slash}404.html")) {
-                    return Some(asset);
-                }
-            }
-            if folder.is_empty() {
-                return None;
-            }
-        }
+        self.folders_with_a_page(path).find_map(|folder| {
+            let slash = if folder.is_empty() { "" } else { "/" };
+            self.assets.get(&format!("{folder}{slash}404.html")).copied()
+        })
+    }
+
+    /// The folders around `path`, the nearest first, that are short enough to
+    /// have a page of their own. A path of nothing but slashes has tens of
+    /// thousands of others, each as long as a request may be.
+    fn folders_with_a_page<'a>(&self, path: &'a str) -> impl Iterator<Item = &'a str> {
+        let above = |folder: &&'a str| {
+            let folder: &'a str = folder;
+            (!folder.is_empty()).then(|| folder.rsplit_once('/').map_or("", |(above, _)| above))
+        };
+        let path = path.strip_prefix('/').unwrap_or(path);
+        let nearest = path.rsplit_once('/').map_or("", |(above, _)| above);
+        let longest = self.deepest_not_found;
+        std::iter::successors(Some(nearest), above).filter(move |folder| folder.len() <= longest)
     }
 
     /// All routes of `manifest` in order of precedence, static files as one
@@ -279,9 +282,11 @@ mod tests {
     }
 
     #[test]
-    fn a_path_of_nothing_but_slashes_is_answered() {
-        let routes = routes(&["404.html"], &[]);
-        assert_eq!(routes.resolve(&"/".repeat(65_000)), Target::NotFound(Some(0)));
+    fn a_path_of_nothing_but_slashes_costs_no_more_lookups_than_pages_are_deep() {
+        let routes = routes(&["404.html", "a/404.html"], &[]);
+        let slashes = "/".repeat(65_000);
+        assert_eq!(routes.resolve(&slashes), Target::NotFound(Some(0)));
+        assert!(routes.folders_with_a_page(&slashes).count() <= 3);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod output;
 mod places;
 mod progress;
 mod target;
+mod transfer;
 
 use std::process::ExitCode;
 

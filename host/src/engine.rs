@@ -49,8 +49,8 @@ fn config() -> Config {
     config.wasm_component_model(true);
     // A guest that never returns is interrupted, so that others have a turn.
     config.epoch_interruption(true);
-    // wasi:http 0.2 needs no concurrent calls into an instance, and without
-    // them a fresh instance costs a fifth less.
+    // wasi:http 0.2 needs no concurrent calls into an instance, and a fresh one
+    // is cheaper without what they take.
     config.concurrency_support(false);
     config
 }

@@ -367,3 +367,24 @@ fn encode(text: &str) -> String {
 fn chain(error: &wasmtime::Error) -> String {
     format!("{error:#}").replace('\n', " | ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_limit_is_for_all_memories_of_an_instance_together() {
+        let mut memory = Memory { left: 100 };
+        assert!(memory.memory_growing(0, 60, None).unwrap());
+        assert!(!memory.memory_growing(0, 60, None).unwrap(), "a second memory has only the rest");
+        assert!(memory.memory_growing(60, 100, None).unwrap());
+        assert!(!memory.memory_growing(100, 101, None).unwrap());
+    }
+
+    #[test]
+    fn a_memory_does_not_outgrow_its_own_maximum() {
+        let mut memory = Memory { left: 100 };
+        assert!(!memory.memory_growing(0, 60, Some(50)).unwrap());
+        assert!(memory.memory_growing(0, 50, Some(50)).unwrap());
+    }
+}

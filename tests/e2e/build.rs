@@ -1,11 +1,13 @@
 //! `wharf build`: what an image holds, that it is always the same, and what is refused.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use wharf_tests::fixture::{self, PYTHON, with_python};
 use wharf_tests::http::get;
 use wharf_tests::layout;
 use wharf_tests::network::Host;
+use wharf_tests::process::run;
 use wharf_tests::project::Project;
 use wharf_tests::wharf::{Wharf, text};
 
@@ -142,4 +144,27 @@ fn refuse(wharf: &Wharf, project: &str) -> String {
     let images = wharf.run(&["images"]).output();
     assert!(!images.contains("example.test/app"), "a half image was left: {images}");
     error
+}
+
+/// componentize-py asks the `python3` on PATH for its packages unless it is
+/// kept from it: an image must not hold what its builder happens to have.
+#[test]
+fn packages_of_the_machine_that_builds_do_not_get_into_a_python_worker() {
+    let wharf = with_python(Wharf::new());
+    let packages = wharf.scratch().join("packages");
+    let programs = wharf.scratch().join("programs");
+    fs_err::create_dir_all(&packages).unwrap();
+    fs_err::create_dir_all(&programs).unwrap();
+    fs_err::write(packages.join("only_here.py"), "").unwrap();
+    let python = programs.join("python3");
+    fs_err::write(&python, format!("#!/bin/sh\necho {}\n", text(&packages))).unwrap();
+    fs_err::set_permissions(&python, PermissionsExt::from_mode(0o755)).unwrap();
+    let source = "import only_here\n\ndef worker(request):\n    return Response('')\n";
+    let project = Project::empty().with("index.py", source);
+
+    let mut build = wharf.command(&Host, &["build", text(project.path()), "-t", REFERENCE]);
+    let path = std::env::var("PATH").unwrap();
+    build.env("PATH", format!("{}:{path}", text(&programs)));
+    let error = run(&mut build).exited(1).refusal();
+    assert!(error.contains("No module named 'only_here'"), "{error}");
 }

@@ -36,7 +36,7 @@ fi
 missing=()
 for package in "${packages[@]}"; do
     # A package that dpkg never heard of is an error to it, and missing to us.
-    status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+    status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) || status=unknown
     [ "$status" = installed ] || missing+=("$package")
 done
 [ ${#missing[@]} -gt 0 ] || exit 0

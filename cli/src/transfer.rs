@@ -1,0 +1,50 @@
+//! What push and pull share: the arguments, the client, the progress.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use wharf_images::{
+    Client, ClientOptions, Descriptor, Layout, Progress as Transfers, Reference, RegistryError,
+};
+
+use crate::arguments::Global;
+use crate::output;
+use crate::places::Places;
+use crate::progress::Progress;
+
+/// Which image, and how to speak to its registry.
+#[derive(Debug, Args)]
+pub(crate) struct Transfer {
+    /// The image's name.
+    #[arg(value_name = "REF")]
+    pub(crate) reference: Reference,
+    /// Speak plain HTTP (registries on loopback always do).
+    #[arg(long)]
+    insecure: bool,
+}
+
+impl Transfer {
+    /// Moves the image by `work` between the store and its registry, and prints
+    /// its digest.
+    pub(crate) fn run(
+        &self,
+        global: &Global,
+        doing: &str,
+        work: impl AsyncFnOnce(&Client, &Layout, Arc<dyn Transfers>) -> Result<Descriptor, RegistryError>,
+    ) -> Result<ExitCode> {
+        let store = Places::from_env()?.store()?;
+        let client = Client::new(ClientOptions { insecure: self.insecure, ..ClientOptions::default() });
+        let progress = Arc::new(Progress::new(global));
+        progress.step(format!("{doing} {}", self.reference.familiar()));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the async runtime")?;
+        let moved = runtime.block_on(work(&client, &store, Arc::clone(&progress) as _))?;
+        progress.clear();
+        output::line(moved.digest)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
