@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// How long any one command may take.
-const COMMAND_DEADLINE: Duration = Duration::from_secs(240);
+const COMMAND_DEADLINE: Duration = Duration::from_secs(600);
 
 /// How long a daemon may take to be ready, and to end.
 const DAEMON_DEADLINE: Duration = Duration::from_secs(60);
@@ -250,6 +250,11 @@ impl Daemon {
     }
 }
 
+/// Of a daemon's log, what a failed test shows.
+const LOG_LINES: usize = 40;
+const LOG_COLUMNS: usize = 400;
+const NOISE: [&str; 3] = ["loading plugin", "response completed\"", "HTTP/1.1\" 2"];
+
 impl Drop for Daemon {
     #[expect(clippy::print_stderr, reason = "a failed test's log is for people")]
     fn drop(&mut self) {
@@ -264,10 +269,13 @@ impl Drop for Daemon {
         if thread::panicking() {
             let log = self.log();
             // What containerd says of its plugins at each start is never the cause.
-            let lines: Vec<_> = log.lines().filter(|line| !line.contains("loading plugin")).collect();
-            eprintln!("--- {} (last 100 lines)", self.name);
-            for line in &lines[lines.len().saturating_sub(100)..] {
-                eprintln!("{line}");
+            // Nor is a request that a registry answered as it should.
+            let lines: Vec<_> =
+                log.lines().filter(|line| !NOISE.iter().any(|noise| line.contains(noise))).collect();
+            eprintln!("--- {} (last {LOG_LINES} lines)", self.name);
+            for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
+                // Short, so that the panic's message is not lost far above.
+                eprintln!("{}", line.chars().take(LOG_COLUMNS).collect::<String>());
             }
         }
     }
