@@ -491,10 +491,12 @@ async fn refused_credentials_never_end_in_an_anonymous_request() {
     registry.host(&sample.layout, REPOSITORY, "1", &sample.index);
     let (_folder, layout) = empty();
     let wrong = login(&registry.address, "me", "wrong");
-    for (ok, text) in [
-        Process::new(&wrong).push(&sample.layout, &reference).await,
-        Process::new(&wrong).pull(&layout, &reference).await,
-    ] {
+    for is_push in [true, false] {
+        let process = Process::new(&wrong);
+        let (ok, text) = match is_push {
+            true => process.push(&sample.layout, &reference).await,
+            false => process.pull(&layout, &reference).await,
+        };
         assert!(!ok && text.contains(REFUSED) && text.contains(&registry.address), "{text}");
         let exchanges = registry.exchanges();
         let refused = exchanges.iter().position(|one| one.path == "/token").unwrap();
