@@ -4,6 +4,8 @@ pub(crate) mod build;
 pub(crate) mod compile;
 pub(crate) mod images;
 pub(crate) mod load;
+pub(crate) mod login;
+pub(crate) mod logout;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod rm;
@@ -29,6 +31,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Rm(args) => rm::run(&args),
         Command::Push(args) => push::run(&args, &global),
         Command::Pull(args) => pull::run(&args, &global),
+        Command::Login(args) => login::run(&args, &global),
+        Command::Logout(args) => logout::run(&args),
         Command::Save(args) => save::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Runtimes(args) => runtimes::run(&args, &global),
