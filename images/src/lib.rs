@@ -7,7 +7,7 @@
 //!
 //! | step | type | module |
 //! | --- | --- | --- |
-//! | files → a reproducible tar.gz blob | [`LayerBuilder`] → [`Layer`] | [`layer`] |
+//! | files → a reproducible tar.gz or tar.zst blob | [`LayerBuilder`] → [`Layer`] | [`layer`] |
 //! | the same files again → nothing to do | [`LayerCache`] | [`layout`] |
 //! | layers → config and manifest of a platform | [`ImageBuilder`] → [`Descriptor`] | [`image`] |
 //! | manifests → index | [`IndexBuilder`] → [`Descriptor`] | [`image`] |
@@ -71,7 +71,7 @@ pub use descriptor::Descriptor;
 pub use digest::{Digest, HashWriter, InvalidDigest};
 pub use image::{ImageBuilder, IndexBuilder};
 pub use index::Index;
-pub use layer::{FileMode, Layer, LayerBuilder, LayerError};
+pub use layer::{Compression, FileMode, Layer, LayerBuilder, LayerError};
 pub use layout::{BlobReader, BlobWriter, Entry, LayerCache, Layout, LayoutError, Pruned};
 pub use manifest::Manifest;
 pub use media_type::MediaType;
