@@ -3,7 +3,9 @@
 
 mod arguments;
 mod commands;
+mod git;
 mod image;
+mod metadata;
 mod native;
 mod output;
 mod places;
