@@ -14,6 +14,7 @@
 //! | index → a name in a layout folder | [`Layout::tag`], [`Layout::resolve`] | [`layout`] |
 //! | layout ↔ one tar file | [`save`], [`load`] | [`archive`] |
 //! | layout → files in a folder | [`unpack()`] | [`mod@unpack`] |
+//! | image → what it is made of | [`inspect()`] → [`Inspection`] | [`mod@inspect`] |
 //! | layout ↔ registry | [`Client::push`], [`Client::pull`] | [`registry`] |
 //!
 //! ```no_run
@@ -52,6 +53,7 @@ pub mod descriptor;
 pub mod digest;
 pub mod image;
 pub mod index;
+pub mod inspect;
 pub mod layer;
 pub mod layout;
 pub mod manifest;
@@ -71,6 +73,7 @@ pub use descriptor::Descriptor;
 pub use digest::{Digest, HashWriter, InvalidDigest};
 pub use image::{ImageBuilder, IndexBuilder};
 pub use index::Index;
+pub use inspect::{InspectedImage, InspectedLayer, Inspection, Referrer, inspect};
 pub use layer::{Compression, FileMode, Layer, LayerBuilder, LayerError};
 pub use layout::{BlobReader, BlobWriter, Entry, LayerCache, Layout, LayoutError, Pruned};
 pub use manifest::Manifest;

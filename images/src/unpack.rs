@@ -170,6 +170,23 @@ pub fn unpack(
     Ok(unpacked)
 }
 
+/// The length of a layer's tar stream, which is read for it; of at most `limit`
+/// bytes.
+pub(crate) fn uncompressed_size(layout: &Layout, layer: &Descriptor, limit: u64) -> Result<u64, UnpackError> {
+    let mut blob = layout.open_blob(layer)?;
+    let (budget, exceeded) = (Cell::new(limit), Cell::new(false));
+    let read = {
+        let inner = decoder(&mut blob, layer)?;
+        let mut stream = Bounded { inner, budget: &budget, exceeded: &exceeded };
+        io::copy(&mut stream, &mut io::sink())
+    };
+    blob.verify()?;
+    if exceeded.get() {
+        return Err(UnpackError::TooLarge { layer: layer.digest, limit });
+    }
+    read.map_err(|source| UnpackError::Damaged { layer: layer.digest, source: source.into() })
+}
+
 fn unpack_layer(
     layout: &Layout,
     layer: &Descriptor,
