@@ -2,7 +2,9 @@
 //! image that runs anywhere containers run.
 
 mod arguments;
+mod caches;
 mod commands;
+mod component;
 mod git;
 mod image;
 mod metadata;

@@ -107,7 +107,7 @@ pub fn inspect(layout: &Layout, image: &Descriptor, limit: u64) -> Result<Inspec
     let platforms: Vec<InspectedImage> = layout
         .manifests(image)?
         .into_iter()
-        .map(|(child, manifest)| inspect_image(&mut sizes, child, manifest))
+        .map(|(child, manifest)| inspect_image(&mut sizes, &child, manifest))
         .collect::<Result<_, _>>()?;
     let digests: Vec<Digest> =
         std::iter::once(image.digest).chain(platforms.iter().map(|platform| platform.digest)).collect();
@@ -123,7 +123,7 @@ pub fn inspect(layout: &Layout, image: &Descriptor, limit: u64) -> Result<Inspec
 
 fn inspect_image(
     sizes: &mut Sizes<'_>,
-    child: Descriptor,
+    child: &Descriptor,
     manifest: Manifest,
 ) -> Result<InspectedImage, UnpackError> {
     // Artifacts have other configurations, or an empty one.

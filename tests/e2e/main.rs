@@ -11,5 +11,6 @@ mod containerd;
 mod demo;
 mod docker;
 mod dockerfile;
+mod inspect;
 mod push;
 mod serve;

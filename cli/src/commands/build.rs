@@ -82,6 +82,7 @@ pub(crate) fn run(args: &Build, global: &Global) -> Result<ExitCode> {
     });
     let (natives, wasi) = platforms(args)?;
     let progress = Progress::new(global);
+    let _caches = places.use_caches();
     let app = target::build(&project, &places, &progress)?;
     // A wasi image holds no machine code, but must not hold nonsense either.
     let architectures = natives.keys().copied().chain(natives.is_empty().then_some(Architecture::Amd64));
@@ -128,7 +129,7 @@ pub(crate) fn run(args: &Build, global: &Global) -> Result<ExitCode> {
 
 /// What is remembered of a layout's layers lies in wharf's own cache, not in
 /// the layout: that may be somebody else's folder.
-fn layers_of(layout: &Layout, places: &Places) -> PathBuf {
+pub(crate) fn layers_of(layout: &Layout, places: &Places) -> PathBuf {
     let root = layout.root().canonicalize().unwrap_or_else(|_| layout.root().to_owned());
     let name = wharf_app::Sha256::of(root.as_os_str().as_encoded_bytes()).to_string();
     places.layers().join(&name[..16])
