@@ -62,6 +62,8 @@ impl Transfer {
         work: impl AsyncFnOnce(&Client, &Layout, Arc<dyn Transfers>) -> Result<Descriptor, RegistryError>,
     ) -> Result<ExitCode> {
         let store = Places::from_env()?.store()?;
+        // A push only reads: without this, a prune could take what it has yet to send.
+        store.use_blobs()?;
         let client = self.way.client();
         let progress = Arc::new(Progress::new(global));
         progress.step(format!("{doing} {}", self.reference.familiar()));
