@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Rm(commands::rm::Rm),
     Push(commands::push::Push),
     Pull(commands::pull::Pull),
+    Sign(commands::sign::Sign),
+    Verify(commands::verify::Verify),
     Save(commands::save::Save),
     Load(commands::load::Load),
     Runtimes(commands::runtimes::Runtimes),

@@ -11,6 +11,8 @@ pub(crate) mod routes;
 pub(crate) mod runtimes;
 pub(crate) mod save;
 pub(crate) mod serve;
+pub(crate) mod sign;
+pub(crate) mod verify;
 
 use std::process::ExitCode;
 
@@ -29,6 +31,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Rm(args) => rm::run(&args),
         Command::Push(args) => push::run(&args, &global),
         Command::Pull(args) => pull::run(&args, &global),
+        Command::Sign(args) => sign::run(&args, &global),
+        Command::Verify(args) => verify::run(&args, &global),
         Command::Save(args) => save::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Runtimes(args) => runtimes::run(&args, &global),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use tokio::runtime::{Builder, Runtime};
 use wharf_images::{
     Client, ClientOptions, Descriptor, Layout, Progress as Transfers, Reference, RegistryError,
 };
@@ -35,16 +36,34 @@ impl Transfer {
         work: impl AsyncFnOnce(&Client, &Layout, Arc<dyn Transfers>) -> Result<Descriptor, RegistryError>,
     ) -> Result<ExitCode> {
         let store = Places::from_env()?.store()?;
-        let client = Client::new(ClientOptions { insecure: self.insecure, ..ClientOptions::default() });
+        let client = self.client();
         let progress = Arc::new(Progress::new(global));
         progress.step(format!("{doing} {}", self.reference.familiar()));
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .context("cannot start the async runtime")?;
-        let moved = runtime.block_on(work(&client, &store, Arc::clone(&progress) as _))?;
+        let moved = runtime()?.block_on(work(&client, &store, Arc::clone(&progress) as _))?;
         progress.clear();
         output::line(moved.digest)?;
         Ok(ExitCode::SUCCESS)
     }
+
+    /// Does `work` that needs the registry alone.
+    pub(crate) fn work<T>(
+        &self,
+        global: &Global,
+        doing: &str,
+        work: impl AsyncFnOnce(&Client) -> Result<T>,
+    ) -> Result<T> {
+        let progress = Progress::new(global);
+        progress.step(format!("{doing} {}", self.reference.familiar()));
+        let done = runtime()?.block_on(work(&self.client()))?;
+        progress.clear();
+        Ok(done)
+    }
+
+    fn client(&self) -> Client {
+        Client::new(ClientOptions { insecure: self.insecure, ..ClientOptions::default() })
+    }
+}
+
+fn runtime() -> Result<Runtime> {
+    Builder::new_multi_thread().enable_all().build().context("cannot start the async runtime")
 }

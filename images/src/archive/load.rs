@@ -11,7 +11,7 @@ use fs_err as fs;
 use serde::de::DeserializeOwned;
 
 use super::ArchiveError;
-use crate::layout::{Entry, FinishedBlob, LARGEST_DOCUMENT, Layout};
+use crate::layout::{Entry, FinishedBlob, LARGEST_DOCUMENT, Layout, may_refer};
 use crate::tarball::{EntryKind, TarReader};
 use crate::{Descriptor, Digest, Index, Manifest, MediaType};
 
@@ -20,7 +20,8 @@ const BUFFER: usize = 256 << 10;
 const MOST_BLOBS: usize = 16_384;
 
 /// Reads the images of an archive into `layout` and returns them with their
-/// names there. An image that has no whole name is listed as it came.
+/// names there. An image that has no whole name is listed as it came. What
+/// refers to an image comes along, and is not returned.
 ///
 /// # Errors
 ///
@@ -41,6 +42,10 @@ pub fn load(layout: &Layout, path: &Path) -> Result<Vec<Entry>, ArchiveError> {
     }
     let mut entries = Vec::new();
     for image in index.manifests {
+        if may_refer(&image) {
+            layout.refer(&image)?;
+            continue;
+        }
         let entry = Entry::new(image);
         match &entry.reference {
             Some(reference) => layout.tag(reference, &entry.descriptor)?,

@@ -35,8 +35,10 @@ pub fn save(layout: &Layout, reference: &Reference, path: &Path) -> Result<(), A
     let manifests = layout.manifests(&descriptor)?;
     let write = |source| ArchiveError::Write { path: path.into(), source };
 
+    let referrers = layout.referrers(&descriptor.digest)?;
+
     let mut blobs: BTreeMap<Digest, &Descriptor> = BTreeMap::from([(descriptor.digest, &descriptor)]);
-    for (child, manifest) in &manifests {
+    for (child, manifest) in manifests.iter().chain(&referrers) {
         blobs.insert(child.digest, child);
         blobs.extend(manifest.blobs().map(|blob| (blob.digest, blob)));
     }
@@ -45,7 +47,9 @@ pub fn save(layout: &Layout, reference: &Reference, path: &Path) -> Result<(), A
         let text = "expected the name of a regular file, or of none";
         return Err(write(io::Error::new(io::ErrorKind::InvalidInput, text)));
     }
-    let index = Index::new(vec![crate::layout::named(reference, &descriptor)]);
+    let mut listed = vec![crate::layout::named(reference, &descriptor)];
+    listed.extend(referrers.iter().map(|(referrer, _)| referrer.clone()));
+    let index = Index::new(listed);
 
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,

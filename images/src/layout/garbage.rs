@@ -44,7 +44,8 @@ impl Layout {
     }
 
     fn prune_locked(&self) -> Result<Pruned, LayoutError> {
-        let needed = self.needed()?;
+        let (needed, gone) = self.needed()?;
+        self.drop_referrers(&gone)?;
         let mut pruned = Pruned::default();
         let mut remove = |entry: &fs::DirEntry| -> std::io::Result<()> {
             let size = entry.metadata()?.len();
@@ -70,10 +71,18 @@ impl Layout {
         Ok(pruned)
     }
 
-    /// Every blob that a listed image needs.
-    fn needed(&self) -> Result<HashSet<Digest>, LayoutError> {
+    /// Every blob that a listed image needs, with what refers to it; and the
+    /// listed referrers whose subject nobody needs.
+    fn needed(&self) -> Result<(HashSet<Digest>, HashSet<Digest>), LayoutError> {
         let mut needed = HashSet::new();
-        let mut images = self.index()?.manifests;
+        let mut images = Vec::new();
+        let mut referrers = Vec::new();
+        for listed in self.index()?.manifests {
+            match self.referrer(&listed)? {
+                Some(manifest) => referrers.push((listed, manifest)),
+                None => images.push(listed),
+            }
+        }
         while let Some(image) = images.pop() {
             if !needed.insert(image.digest) {
                 continue;
@@ -85,6 +94,19 @@ impl Layout {
                 needed.extend(self.read_manifest(&image)?.blobs().map(|blob| blob.digest));
             }
         }
-        Ok(needed)
+        // Again for as long as it finds some: a signature may refer to an SBOM.
+        loop {
+            let (kept, rest): (Vec<_>, Vec<_>) = referrers.into_iter().partition(|(_, manifest)| {
+                manifest.subject.as_ref().is_some_and(|subject| needed.contains(&subject.digest))
+            });
+            if kept.is_empty() {
+                return Ok((needed, rest.into_iter().map(|(descriptor, _)| descriptor.digest).collect()));
+            }
+            for (descriptor, manifest) in kept {
+                needed.insert(descriptor.digest);
+                needed.extend(manifest.blobs().map(|blob| blob.digest));
+            }
+            referrers = rest;
+        }
     }
 }

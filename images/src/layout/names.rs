@@ -5,6 +5,7 @@ use std::io::Write as _;
 
 use fs_err as fs;
 
+use super::referrers::may_refer;
 use super::{INDEX, Layout, LayoutError, MARKER, unfinished};
 use crate::{Descriptor, Digest, Index, Reference, Target};
 
@@ -102,13 +103,15 @@ impl Layout {
         found.ok_or_else(|| self.no_such_image(reference, &entries))
     }
 
-    /// All images, in the order in which they came.
+    /// All images, in the order in which they came. What refers to them is not
+    /// among them: see [`Layout::referrers`].
     ///
     /// # Errors
     ///
     /// `index.json` is missing or damaged.
     pub fn list(&self) -> Result<Vec<Entry>, LayoutError> {
-        Ok(self.index()?.manifests.into_iter().map(Entry::new).collect())
+        let manifests = self.index()?.manifests.into_iter();
+        Ok(manifests.filter(|descriptor| !may_refer(descriptor)).map(Entry::new).collect())
     }
 
     /// The only image of a layout, whatever its name.
@@ -164,12 +167,20 @@ impl Layout {
     }
 
     /// Changes the list of images, one process at a time.
-    fn update(
+    pub(super) fn update(
+        &self,
+        change: impl FnOnce(&mut Vec<Descriptor>) -> Result<(), LayoutError>,
+    ) -> Result<(), LayoutError> {
+        self.use_blobs()?;
+        self.update_in_use(change)
+    }
+
+    /// [`update`](Self::update) by a caller that holds a lock on the blobs.
+    pub(super) fn update_in_use(
         &self,
         change: impl FnOnce(&mut Vec<Descriptor>) -> Result<(), LayoutError>,
     ) -> Result<(), LayoutError> {
         let write = |source| LayoutError::Write { source };
-        self.use_blobs()?;
         // The lock is on the marker, since index.json is replaced. It goes with the file.
         let marker = fs::File::open(self.root().join(MARKER)).map_err(write)?;
         marker.file().lock().map_err(write)?;
