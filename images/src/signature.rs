@@ -54,6 +54,10 @@ pub enum Rejection {
         /// The fingerprint that it gives for its key: unproven.
         hint: Option<String>,
     },
+    /// It names the key and does not match: it was changed, or made in another
+    /// way. cosign 3.1 signs with Ed25519ph, which it doesn't verify either.
+    #[error("it names this key, and does not match it")]
+    Mismatch,
     /// The key signed another image, and somebody has attached that to this one.
     #[error("it is by this key, for another image: expected {expected}, found {found}")]
     OtherImage {

@@ -228,3 +228,21 @@ fn what_is_no_regular_file_is_not_replaced_by_an_archive() {
     assert!(matches!(error, ArchiveError::Write { .. }), "{error}");
     assert!(!std::fs::metadata(&pipe).unwrap().is_file());
 }
+
+#[test]
+fn what_refers_to_an_image_is_saved_and_loaded_with_it() {
+    let sample = universal();
+    let artifact = crate::Artifact::new("application/x", b"sbom".to_vec());
+    let attached = sample.layout.attach(&sample.index, &artifact).unwrap();
+    let path = sample.folder.path().join("hello.tar");
+    save(&sample.layout, &sample.reference, &path).unwrap();
+
+    let (_folder, layout) = empty();
+    let loaded = load(&layout, &path).unwrap();
+    assert_eq!(loaded.len(), 1, "{loaded:?}");
+    load(&layout, &path).unwrap();
+    let referrers = layout.referrers(&sample.index.digest).unwrap();
+    assert_eq!(referrers.iter().map(|(one, _)| one).collect::<Vec<_>>(), [&attached]);
+    assert_eq!(layout.read_blob(&referrers[0].1.layers[0]).unwrap(), b"sbom");
+    assert_eq!(files(layout.root()), files(sample.layout.root()));
+}

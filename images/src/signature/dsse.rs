@@ -48,6 +48,7 @@ impl Envelope {
         let signature = decode("a signature in base64", &signature.sig)?;
         match key.verify(&encoding(IN_TOTO, &payload), &signature) {
             true => Ok(payload),
+            false if hint.as_ref() == Some(&key.fingerprint()) => Err(Rejection::Mismatch),
             false => Err(Rejection::OtherKey { hint }),
         }
     }
