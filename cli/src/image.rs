@@ -203,9 +203,14 @@ fn fingerprint(entries: &[Entry], created: Timestamp) -> Digest {
 
 /// `SOURCE_DATE_EPOCH`, or 1970: the time of a build is not part of its result.
 fn created() -> Result<Timestamp> {
+    Ok(source_date()?.unwrap_or(Timestamp::EPOCH))
+}
+
+/// `SOURCE_DATE_EPOCH`, if it is set.
+pub(crate) fn source_date() -> Result<Option<Timestamp>> {
     match env::var("SOURCE_DATE_EPOCH") {
-        Ok(seconds) => seconds.parse().context("malformed SOURCE_DATE_EPOCH"),
-        Err(_) => Ok(Timestamp::EPOCH),
+        Ok(seconds) => Ok(Some(seconds.parse().context("malformed SOURCE_DATE_EPOCH")?)),
+        Err(_) => Ok(None),
     }
 }
 

@@ -27,7 +27,7 @@ pub use error::LayoutError;
 pub use garbage::Pruned;
 pub(crate) use names::named;
 pub use names::{CONTAINERD_NAME, Entry, REF_NAME};
-pub(crate) use referrers::may_refer;
+pub(crate) use referrers::{REFERRERS, may_refer};
 
 use crate::{Descriptor, Digest, Index};
 
@@ -126,6 +126,7 @@ impl Layout {
                     !(name == "blobs"
                         || name == INDEX
                         || name == MARKER
+                        || name == REFERRERS
                         || name.to_string_lossy().starts_with(UNFINISHED))
                 });
             if let Some(name) = foreign {

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::ArchiveError;
-use crate::layout::{Layout, LayoutError};
+use crate::layout::{Layout, LayoutError, REFERRERS};
 use crate::tarball::TarWriter;
 use crate::{Descriptor, Digest, Index, Manifest, Platform, Reference, Timestamp};
 
@@ -47,9 +47,7 @@ pub fn save(layout: &Layout, reference: &Reference, path: &Path) -> Result<(), A
         let text = "expected the name of a regular file, or of none";
         return Err(write(io::Error::new(io::ErrorKind::InvalidInput, text)));
     }
-    let mut listed = vec![crate::layout::named(reference, &descriptor)];
-    listed.extend(referrers.iter().map(|(referrer, _)| referrer.clone()));
-    let index = Index::new(listed);
+    let index = Index::new(vec![crate::layout::named(reference, &descriptor)]);
 
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -66,6 +64,10 @@ pub fn save(layout: &Layout, reference: &Reference, path: &Path) -> Result<(), A
     };
     document("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     document("index.json", &json(&index).map_err(write)?)?;
+    if !referrers.is_empty() {
+        let list = Index::new(referrers.iter().map(|(referrer, _)| referrer.clone()).collect());
+        document(REFERRERS, &json(&list).map_err(write)?)?;
+    }
     if let Some(image) = docker_image(layout, &descriptor, &manifests, reference)? {
         document("manifest.json", &json(&[image]).map_err(write)?)?;
     }

@@ -83,6 +83,10 @@ impl Layout {
                 None => images.push(listed),
             }
         }
+        for listed in self.attached()? {
+            let manifest = self.read_manifest(&listed)?;
+            referrers.push((listed, manifest));
+        }
         while let Some(image) = images.pop() {
             if !needed.insert(image.digest) {
                 continue;

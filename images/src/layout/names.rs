@@ -161,36 +161,48 @@ impl Layout {
     }
 
     pub(super) fn index(&self) -> Result<Index, LayoutError> {
-        let content = fs::read(self.root().join(INDEX)).map_err(|source| LayoutError::Read { source })?;
-        serde_json::from_slice(&content)
-            .map_err(|source| LayoutError::InvalidIndex { root: self.root().into(), source })
+        self.list_of(INDEX)
+    }
+
+    /// The list in the file `name` of the layout.
+    pub(super) fn list_of(&self, name: &'static str) -> Result<Index, LayoutError> {
+        let content = fs::read(self.root().join(name)).map_err(|source| LayoutError::Read { source })?;
+        serde_json::from_slice(&content).map_err(|source| LayoutError::InvalidIndex {
+            root: self.root().into(),
+            name,
+            source,
+        })
     }
 
     /// Changes the list of images, one process at a time.
-    pub(super) fn update(
+    fn update(
         &self,
         change: impl FnOnce(&mut Vec<Descriptor>) -> Result<(), LayoutError>,
     ) -> Result<(), LayoutError> {
         self.use_blobs()?;
-        self.update_in_use(change)
-    }
-
-    /// [`update`](Self::update) by a caller that holds a lock on the blobs.
-    pub(super) fn update_in_use(
-        &self,
-        change: impl FnOnce(&mut Vec<Descriptor>) -> Result<(), LayoutError>,
-    ) -> Result<(), LayoutError> {
-        let write = |source| LayoutError::Write { source };
-        // The lock is on the marker, since index.json is replaced. It goes with the file.
-        let marker = fs::File::open(self.root().join(MARKER)).map_err(write)?;
-        marker.file().lock().map_err(write)?;
+        let _alone = self.alone()?;
         let mut index = self.index()?;
         change(&mut index.manifests)?;
-        let content = serde_json::to_vec(&index).map_err(|error| write(error.into()))?;
+        self.replace(INDEX, &index)
+    }
+
+    /// Waits until no other process changes a list. For as long as the file lives.
+    pub(super) fn alone(&self) -> Result<fs::File, LayoutError> {
+        let write = |source| LayoutError::Write { source };
+        // The lock is on the marker, since the lists are replaced.
+        let marker = fs::File::open(self.root().join(MARKER)).map_err(write)?;
+        marker.file().lock().map_err(write)?;
+        Ok(marker)
+    }
+
+    /// Writes the list in the file `name` anew, in one step.
+    pub(super) fn replace(&self, name: &str, index: &Index) -> Result<(), LayoutError> {
+        let write = |source| LayoutError::Write { source };
+        let content = serde_json::to_vec(index).map_err(|error| write(error.into()))?;
         let mut file = unfinished(self.root())?;
         file.write_all(&content).map_err(write)?;
         file.as_file().sync_data().map_err(write)?;
-        file.persist(self.root().join(INDEX)).map_err(|error| write(error.error))?;
+        file.persist(self.root().join(name)).map_err(|error| write(error.error))?;
         Ok(())
     }
 

@@ -333,7 +333,7 @@ fn a_referrer_is_kept_exactly_as_long_as_its_subject() {
     sample.layout.prune().unwrap();
     assert!(sample.layout.referrers(&sample.index.digest).unwrap().is_empty());
     assert!(!sample.layout.contains(&first) && !sample.layout.contains(&second));
-    assert_eq!(sample.layout.index().unwrap().manifests.len(), 1);
+    assert!(sample.layout.attached().unwrap().is_empty());
     assert!(files(sample.layout.root()).len() < before.len());
 }
 
@@ -345,4 +345,28 @@ fn a_damaged_referrer_stops_prune_before_it_removes_anything() {
     std::fs::write(sample.layout.blob_path(&attached.digest), "short").unwrap();
     assert!(matches!(sample.layout.prune(), Err(LayoutError::SizeDiffers { .. })));
     assert!(sample.layout.contains(&garbage));
+}
+
+#[test]
+fn referrers_that_other_tools_list_among_the_images_are_understood() {
+    let sample = universal();
+    let attached = sample.layout.attach(&sample.index, &artifact("a")).unwrap();
+    std::fs::remove_file(sample.layout.root().join("referrers.json")).unwrap();
+    sample.layout.add(attached.clone()).unwrap();
+    assert_eq!(sample.layout.referrers(&sample.index.digest).unwrap()[0].0, attached);
+    assert_eq!(sample.layout.list().unwrap().len(), 1);
+    assert_eq!(sample.layout.prune().unwrap(), Pruned::default());
+    sample.layout.remove(&sample.reference).unwrap();
+    sample.layout.prune().unwrap();
+    assert!(sample.layout.index().unwrap().manifests.is_empty());
+    assert!(!sample.layout.contains(&attached));
+}
+
+#[test]
+fn a_damaged_list_of_referrers_is_named() {
+    let sample = universal();
+    std::fs::write(sample.layout.root().join("referrers.json"), "{").unwrap();
+    let error = sample.layout.referrers(&sample.index.digest).unwrap_err();
+    assert!(error.to_string().starts_with("cannot read referrers.json of layout"), "{error}");
+    assert!(matches!(sample.layout.prune(), Err(LayoutError::InvalidIndex { .. })));
 }
