@@ -13,3 +13,4 @@ mod docker;
 mod dockerfile;
 mod push;
 mod serve;
+mod supply;
