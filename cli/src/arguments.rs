@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Pull(commands::pull::Pull),
     Login(commands::login::Login),
     Logout(commands::logout::Logout),
+    Sign(commands::sign::Sign),
+    Verify(commands::verify::Verify),
     Save(commands::save::Save),
     Load(commands::load::Load),
     Runtimes(commands::runtimes::Runtimes),

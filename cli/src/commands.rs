@@ -15,6 +15,8 @@ pub(crate) mod routes;
 pub(crate) mod runtimes;
 pub(crate) mod save;
 pub(crate) mod serve;
+pub(crate) mod sign;
+pub(crate) mod verify;
 
 use std::process::ExitCode;
 
@@ -37,6 +39,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Pull(args) => pull::run(&args, &global),
         Command::Login(args) => login::run(&args, &global),
         Command::Logout(args) => logout::run(&args),
+        Command::Sign(args) => sign::run(&args, &global),
+        Command::Verify(args) => verify::run(&args, &global),
         Command::Save(args) => save::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Runtimes(args) => runtimes::run(&args, &global),

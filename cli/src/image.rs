@@ -133,7 +133,7 @@ impl Packing<'_> {
             labels: self.metadata.labels.clone(),
             ..ContainerConfig::default()
         };
-        let image = ImageBuilder::new(platform, config).created(self.metadata.created);
+        let image = ImageBuilder::new(platform, config).created(self.metadata.created());
         let annotations = self.metadata.annotations.iter();
         annotations.fold(image, |image, (key, value)| image.annotation(key, value))
     }
@@ -179,7 +179,7 @@ impl Packing<'_> {
         if entries.is_empty() {
             return Ok(None);
         }
-        let created = self.metadata.created;
+        let created = self.metadata.created();
         let fingerprint = fingerprint(&entries, created, self.compression);
         if let Some(layer) = self.layers.get(self.layout, &fingerprint) {
             return Ok(Some(layer));

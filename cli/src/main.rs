@@ -12,6 +12,7 @@ mod native;
 mod output;
 mod places;
 mod progress;
+mod supply_chain;
 mod target;
 mod transfer;
 

@@ -40,9 +40,8 @@ impl FromStr for Pair {
 /// Annotations and labels of an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Metadata {
-    /// When the image and its layers were made: `SOURCE_DATE_EPOCH`, or 1970, as
-    /// the time of a build is not part of its result.
-    pub(crate) created: Timestamp,
+    /// When the image and its layers were made: `SOURCE_DATE_EPOCH`.
+    pub(crate) source_date: Option<Timestamp>,
     pub(crate) annotations: BTreeMap<String, String>,
     pub(crate) labels: BTreeMap<String, String>,
 }
@@ -83,10 +82,18 @@ impl Metadata {
             standard.clone().into_iter().chain(more.clone()).chain(flags).collect()
         };
         Self {
-            created: epoch.unwrap_or_default(),
+            source_date: epoch,
             annotations: with(&settings.annotations, annotations),
             labels: with(&settings.labels, labels),
         }
+    }
+}
+
+impl Metadata {
+    /// The time that the image shows: 1970 if none is set, as the time of a
+    /// build is not part of its result.
+    pub(crate) fn created(&self) -> Timestamp {
+        self.source_date.unwrap_or_default()
     }
 }
 
@@ -133,7 +140,7 @@ mod tests {
     fn the_time_is_said_only_if_it_is_known() {
         let key = "org.opencontainers.image.created";
         assert_eq!(of("", &[], None).annotations.get(key), None);
-        assert_eq!(of("", &[], None).created, Timestamp::EPOCH);
+        assert_eq!(of("", &[], None).created(), Timestamp::EPOCH);
         let known = of("", &[], Some(1_700_000_000));
         assert_eq!(known.annotations[key], "2023-11-14T22:13:20Z");
         assert_eq!(known.labels[key], "2023-11-14T22:13:20Z");

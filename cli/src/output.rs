@@ -12,9 +12,11 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
 use wharf_app::{BuildError, ProjectError, PythonError};
 use wharf_host::{BindError, CodeCacheError, CompileError, Log};
+use wharf_images::signature::KeyError;
 use wharf_images::{ArchiveError, InvalidReference, LayerError, LayoutError, RegistryError, UnpackError};
 
 use crate::arguments::Global;
+use crate::commands::verify::NoSignature;
 use crate::native::NoNativeHost;
 use crate::target::TargetError;
 
@@ -123,8 +125,10 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         CompileError,
         InvalidReference,
         LayerError,
+        KeyError,
         LayoutError,
         NoNativeHost,
+        NoSignature,
         ProjectError,
         PythonError,
         RegistryError,

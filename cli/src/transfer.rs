@@ -72,4 +72,18 @@ impl Transfer {
         output::line(moved.digest)?;
         Ok(ExitCode::SUCCESS)
     }
+
+    /// Does `work` that needs the registry alone.
+    pub(crate) fn work<T>(
+        &self,
+        global: &Global,
+        doing: &str,
+        work: impl AsyncFnOnce(&Client) -> Result<T>,
+    ) -> Result<T> {
+        let progress = Progress::new(global);
+        progress.step(format!("{doing} {}", self.reference.familiar()));
+        let done = runtime()?.block_on(work(&self.way.client()))?;
+        progress.clear();
+        Ok(done)
+    }
 }

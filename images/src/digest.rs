@@ -26,6 +26,12 @@ impl Digest {
         Self(Sha256::digest(content).into())
     }
 
+    /// The 32 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The digest without its algorithm: 64 lower-case hexadecimal digits.
     #[must_use]
     pub fn encoded(&self) -> String {

@@ -82,8 +82,10 @@ impl ImageBuilder {
         let manifest = Manifest {
             schema_version: 2,
             media_type: Some(MediaType::Manifest),
+            artifact_type: None,
             config: write_document(layout, MediaType::Config, &config)?,
             layers: self.layers.iter().map(|(layer, _)| layer.descriptor.clone()).collect(),
+            subject: None,
             annotations: some(&self.annotations),
         };
         let mut descriptor = write_document(layout, MediaType::Manifest, &manifest)?;

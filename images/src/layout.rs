@@ -10,6 +10,7 @@ mod documents;
 mod error;
 mod garbage;
 mod names;
+mod referrers;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ pub use error::LayoutError;
 pub use garbage::Pruned;
 pub(crate) use names::named;
 pub use names::{CONTAINERD_NAME, Entry, REF_NAME};
+pub(crate) use referrers::{REFERRERS, may_refer};
 
 use crate::{Descriptor, Digest, Index};
 
@@ -124,6 +126,7 @@ impl Layout {
                     !(name == "blobs"
                         || name == INDEX
                         || name == MARKER
+                        || name == REFERRERS
                         || name.to_string_lossy().starts_with(UNFINISHED))
                 });
             if let Some(name) = foreign {

@@ -13,6 +13,8 @@
 //! | manifests → index | [`IndexBuilder`] → [`Descriptor`] | [`image`] |
 //! | index → a name in a layout folder | [`Layout::tag`], [`Layout::resolve`] | [`layout`] |
 //! | layout ↔ one tar file | [`save`], [`load`] | [`archive`] |
+//! | an SBOM, a signature → what refers to an image | [`Artifact`] → [`Layout::attach`] | [`artifact`] |
+//! | a digest and a key → a signature, and back | [`signature::sign`], [`signature::verify`] | [`signature`] |
 //! | layout → files in a folder | [`unpack()`] | [`mod@unpack`] |
 //! | image → what it is made of | [`inspect()`] → [`Inspection`] | [`mod@inspect`] |
 //! | layout ↔ registry | [`Client::push`], [`Client::pull`] | [`registry`] |
@@ -48,6 +50,7 @@
 //! ```
 
 pub mod archive;
+pub mod artifact;
 pub mod config;
 pub mod descriptor;
 pub mod digest;
@@ -63,11 +66,13 @@ pub mod reference;
 pub mod registry;
 #[cfg(test)]
 mod sample;
+pub mod signature;
 mod tarball;
 pub mod timestamp;
 pub mod unpack;
 
 pub use archive::{ArchiveError, load, save};
+pub use artifact::Artifact;
 pub use config::{ContainerConfig, History, ImageConfig, RootFs};
 pub use descriptor::Descriptor;
 pub use digest::{Digest, HashWriter, InvalidDigest};

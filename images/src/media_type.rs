@@ -21,6 +21,8 @@ pub enum MediaType {
     LayerTarGzip,
     /// A layer as tar, zstd-compressed.
     LayerTarZstd,
+    /// The configuration of what needs none: `{}`.
+    Empty,
     /// Docker's manifest list.
     DockerIndex,
     /// Docker's image manifest, schema 2.
@@ -34,13 +36,14 @@ pub enum MediaType {
 }
 
 impl MediaType {
-    const NAMES: [(Self, &'static str); 10] = [
+    const NAMES: [(Self, &'static str); 11] = [
         (Self::Index, "application/vnd.oci.image.index.v1+json"),
         (Self::Manifest, "application/vnd.oci.image.manifest.v1+json"),
         (Self::Config, "application/vnd.oci.image.config.v1+json"),
         (Self::LayerTar, "application/vnd.oci.image.layer.v1.tar"),
         (Self::LayerTarGzip, "application/vnd.oci.image.layer.v1.tar+gzip"),
         (Self::LayerTarZstd, "application/vnd.oci.image.layer.v1.tar+zstd"),
+        (Self::Empty, "application/vnd.oci.empty.v1+json"),
         (Self::DockerIndex, "application/vnd.docker.distribution.manifest.list.v2+json"),
         (Self::DockerManifest, "application/vnd.docker.distribution.manifest.v2+json"),
         (Self::DockerConfig, "application/vnd.docker.container.image.v1+json"),

@@ -14,7 +14,7 @@ mod error;
 mod progress;
 mod pull;
 mod push;
-
+mod referrers;
 mod transport;
 mod upload;
 

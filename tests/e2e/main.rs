@@ -15,3 +15,4 @@ mod inspect;
 mod login;
 mod push;
 mod serve;
+mod supply;

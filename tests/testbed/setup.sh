@@ -7,6 +7,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 "$here/packages.sh" tests
 "$here/engines.sh" >/dev/null
+"$here/supply-chain.sh" >/dev/null
 "$here/browser.sh" >/dev/null
 "$here/../../examples/hello/build.sh"
 "$here/../../examples/python-wasm/build-site.sh"

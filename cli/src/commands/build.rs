@@ -21,6 +21,7 @@ use crate::native::{HostBinary, host_binary};
 use crate::output;
 use crate::places::Places;
 use crate::progress::Progress;
+use crate::supply_chain;
 use crate::target;
 
 /// Build an image of a project: one index for linux/amd64, linux/arm64 (where
@@ -69,6 +70,9 @@ pub(crate) struct Build {
     /// The static wharf-host of an architecture: amd64=PATH or arm64=PATH.
     #[arg(long = "host-binary", value_name = "ARCH=PATH")]
     host_binaries: Vec<HostBinary>,
+    /// Attach an SBOM (CycloneDX) and a provenance (SLSA) to the image.
+    #[arg(long)]
+    sbom: bool,
 }
 
 pub(crate) fn run(args: &Build, global: &Global) -> Result<ExitCode> {
@@ -111,6 +115,9 @@ pub(crate) fn run(args: &Build, global: &Global) -> Result<ExitCode> {
         progress: &progress,
     };
     let image = packing.write()?;
+    if args.sbom {
+        supply_chain::describe(&project, &packing, &image)?;
+    }
     for tag in &args.tags {
         layout.tag(tag, &image)?;
     }

@@ -11,7 +11,7 @@ use fs_err as fs;
 use serde::de::DeserializeOwned;
 
 use super::ArchiveError;
-use crate::layout::{Entry, FinishedBlob, LARGEST_DOCUMENT, Layout};
+use crate::layout::{Entry, FinishedBlob, LARGEST_DOCUMENT, Layout, REFERRERS, may_refer};
 use crate::tarball::{EntryKind, TarReader};
 use crate::{Descriptor, Digest, Index, Manifest, MediaType};
 
@@ -20,7 +20,8 @@ const BUFFER: usize = 256 << 10;
 const MOST_BLOBS: usize = 16_384;
 
 /// Reads the images of an archive into `layout` and returns them with their
-/// names there. An image that has no whole name is listed as it came.
+/// names there. An image that has no whole name is listed as it came. What
+/// refers to an image comes along, and is not returned.
 ///
 /// # Errors
 ///
@@ -29,8 +30,11 @@ const MOST_BLOBS: usize = 16_384;
 pub fn load(layout: &Layout, path: &Path) -> Result<Vec<Entry>, ArchiveError> {
     let file = fs::File::open(path).map_err(ArchiveError::Open)?;
     let mut staged = Staged { layout, path, blobs: HashMap::new(), seen: HashSet::new(), needed: Vec::new() };
-    let index = staged.read(BufReader::with_capacity(BUFFER, file))?;
-    for image in &index.manifests {
+    let (index, attached) = staged.read(BufReader::with_capacity(BUFFER, file))?;
+    if let Some(other) = attached.manifests.iter().find(|listed| !listed.media_type.is_manifest()) {
+        return Err(staged.not_an_image(other));
+    }
+    for image in index.manifests.iter().chain(&attached.manifests) {
         staged.need_image(image)?;
     }
     let Staged { mut blobs, needed, .. } = staged;
@@ -39,8 +43,15 @@ pub fn load(layout: &Layout, path: &Path) -> Result<Vec<Entry>, ArchiveError> {
             blob.commit(media_type)?;
         }
     }
+    for referrer in &attached.manifests {
+        layout.refer(referrer)?;
+    }
     let mut entries = Vec::new();
     for image in index.manifests {
+        if may_refer(&image) {
+            layout.refer(&image)?;
+            continue;
+        }
         let entry = Entry::new(image);
         match &entry.reference {
             Some(reference) => layout.tag(reference, &entry.descriptor)?,
@@ -63,15 +74,15 @@ struct Staged<'a> {
 }
 
 impl Staged<'_> {
-    /// Reads the whole stream and returns the archive's index.
-    fn read(&mut self, stream: impl Read) -> Result<Index, ArchiveError> {
+    /// Reads the whole stream and returns the archive's index and its list of referrers.
+    fn read(&mut self, stream: impl Read) -> Result<(Index, Index), ArchiveError> {
         let path = self.path;
         let damaged = |source: Box<dyn std::error::Error + Send + Sync>| ArchiveError::Damaged {
             path: path.into(),
             source,
         };
         let mut tar = TarReader::new(stream);
-        let (mut marker, mut index) = (None, None);
+        let (mut marker, mut index, mut attached) = (None, None, None);
         while let Some(entry) = tar.next_entry().map_err(|error| damaged(error.into()))? {
             let refused =
                 |found| ArchiveError::Refused { path: path.into(), entry: entry.path.clone(), found };
@@ -83,7 +94,7 @@ impl Staged<'_> {
                 EntryKind::Special => return Err(refused("a device or fifo")),
             }
             match entry.path.as_str() {
-                "oci-layout" | "index.json" => {
+                "oci-layout" | "index.json" | REFERRERS => {
                     if entry.size > LARGEST_DOCUMENT {
                         return Err(ArchiveError::TooLarge {
                             path: path.into(),
@@ -97,7 +108,11 @@ impl Staged<'_> {
                     if (content.len() as u64) < entry.size {
                         return Err(damaged(io::Error::from(io::ErrorKind::UnexpectedEof).into()));
                     }
-                    let place = if entry.path == "index.json" { &mut index } else { &mut marker };
+                    let place = match entry.path.as_str() {
+                        "index.json" => &mut index,
+                        REFERRERS => &mut attached,
+                        _ => &mut marker,
+                    };
                     if place.replace(content).is_some() {
                         return Err(refused("a second one of this name"));
                     }
@@ -119,7 +134,11 @@ impl Staged<'_> {
         }
         let index =
             index.ok_or_else(|| ArchiveError::NotALayout { path: path.into(), missing: "index.json" })?;
-        self.parse("index.json".into(), &index)
+        let attached = match attached {
+            Some(attached) => self.parse(REFERRERS.into(), &attached)?,
+            None => Index::new(Vec::new()),
+        };
+        Ok((self.parse("index.json".into(), &index)?, attached))
     }
 
     fn stage(&mut self, digest: Digest, size: u64, content: &mut impl Read) -> Result<(), ArchiveError> {

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::ArchiveError;
-use crate::layout::{Layout, LayoutError};
+use crate::layout::{Layout, LayoutError, REFERRERS};
 use crate::tarball::TarWriter;
 use crate::{Descriptor, Digest, Index, Manifest, Platform, Reference, Timestamp};
 
@@ -36,8 +36,10 @@ pub fn save(layout: &Layout, reference: &Reference, path: &Path) -> Result<(), A
     let manifests = layout.manifests(&descriptor)?;
     let write = |source| ArchiveError::Write { path: path.into(), source };
 
+    let referrers = layout.referrers(&descriptor.digest)?;
+
     let mut blobs: BTreeMap<Digest, &Descriptor> = BTreeMap::from([(descriptor.digest, &descriptor)]);
-    for (child, manifest) in &manifests {
+    for (child, manifest) in manifests.iter().chain(&referrers) {
         blobs.insert(child.digest, child);
         blobs.extend(manifest.blobs().map(|blob| (blob.digest, blob)));
     }
@@ -63,6 +65,10 @@ pub fn save(layout: &Layout, reference: &Reference, path: &Path) -> Result<(), A
     };
     document("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     document("index.json", &json(&index).map_err(write)?)?;
+    if !referrers.is_empty() {
+        let list = Index::new(referrers.iter().map(|(referrer, _)| referrer.clone()).collect());
+        document(REFERRERS, &json(&list).map_err(write)?)?;
+    }
     if let Some(image) = docker_image(layout, &descriptor, &manifests, reference)? {
         document("manifest.json", &json(&[image]).map_err(write)?)?;
     }

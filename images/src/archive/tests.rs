@@ -228,3 +228,41 @@ fn what_is_no_regular_file_is_not_replaced_by_an_archive() {
     assert!(matches!(error, ArchiveError::Write { .. }), "{error}");
     assert!(!std::fs::metadata(&pipe).unwrap().is_file());
 }
+
+#[test]
+fn what_refers_to_an_image_is_saved_and_loaded_with_it() {
+    let sample = universal();
+    let artifact = crate::Artifact::new("application/x", b"sbom".to_vec());
+    let attached = sample.layout.attach(&sample.index, &artifact).unwrap();
+    let path = sample.folder.path().join("hello.tar");
+    save(&sample.layout, &sample.reference, &path).unwrap();
+
+    let (_folder, layout) = empty();
+    let loaded = load(&layout, &path).unwrap();
+    assert_eq!(loaded.len(), 1, "{loaded:?}");
+    load(&layout, &path).unwrap();
+    let referrers = layout.referrers(&sample.index.digest).unwrap();
+    assert_eq!(referrers.iter().map(|(one, _)| one).collect::<Vec<_>>(), [&attached]);
+    assert_eq!(layout.read_blob(&referrers[0].1.layers[0]).unwrap(), b"sbom");
+    assert_eq!(files(layout.root()), files(sample.layout.root()));
+}
+
+#[test]
+fn a_list_of_referrers_that_are_none_is_refused() {
+    let sample = universal();
+    sample.layout.attach(&sample.index, &crate::Artifact::new("application/x", b"sbom".to_vec())).unwrap();
+    let path = sample.folder.path().join("hello.tar");
+    save(&sample.layout, &sample.reference, &path).unwrap();
+    let with = |list: Vec<u8>| {
+        refused(&rewritten(&path, |name, content| {
+            Some(if name == "referrers.json" { list.clone() } else { content })
+        }))
+    };
+    // An index in the place of an artifact's manifest.
+    let index = serde_json::to_vec(&crate::Index::new(vec![sample.index.clone()])).unwrap();
+    assert!(matches!(with(index), ArchiveError::NotAnImage { .. }));
+    assert!(matches!(with(b"[".to_vec()), ArchiveError::InvalidDocument { .. }));
+    let missing = crate::Descriptor::new(crate::MediaType::Manifest, Digest::of(b"missing"), 7);
+    let missing = serde_json::to_vec(&crate::Index::new(vec![missing])).unwrap();
+    assert!(matches!(with(missing), ArchiveError::NoSuchBlob { .. }));
+}

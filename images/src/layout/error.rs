@@ -100,11 +100,13 @@ pub enum LayoutError {
         /// The platforms that it has.
         found: String,
     },
-    /// `index.json` is damaged.
-    #[error("cannot read index.json of layout {root:?}")]
+    /// `index.json` or `referrers.json` is damaged.
+    #[error("cannot read {name} of layout {root:?}")]
     InvalidIndex {
         /// The layout.
         root: PathBuf,
+        /// Which of them.
+        name: &'static str,
         /// What is wrong with it.
         source: serde_json::Error,
     },

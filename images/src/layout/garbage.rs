@@ -78,7 +78,10 @@ impl Layout {
     }
 
     fn sweep_locked(&self, sweep: Sweep) -> Result<Pruned, LayoutError> {
-        let needed = self.needed()?;
+        let (needed, gone) = self.needed()?;
+        if sweep == Sweep::Remove {
+            self.drop_referrers(&gone)?;
+        }
         let mut pruned = Pruned::default();
         let write = |source| LayoutError::Write { source };
         for entry in fs::read_dir(self.root().join(BLOBS)).map_err(write)? {
@@ -97,10 +100,22 @@ impl Layout {
         Ok(pruned)
     }
 
-    /// Every blob that a listed image needs.
-    fn needed(&self) -> Result<HashSet<Digest>, LayoutError> {
+    /// Every blob that a listed image needs, with what refers to it; and the
+    /// listed referrers whose subject nobody needs.
+    fn needed(&self) -> Result<(HashSet<Digest>, HashSet<Digest>), LayoutError> {
         let mut needed = HashSet::new();
-        let mut images = self.index()?.manifests;
+        let mut images = Vec::new();
+        let mut referrers = Vec::new();
+        for listed in self.index()?.manifests {
+            match self.referrer(&listed)? {
+                Some(manifest) => referrers.push((listed, manifest)),
+                None => images.push(listed),
+            }
+        }
+        for listed in self.attached()? {
+            let manifest = self.read_manifest(&listed)?;
+            referrers.push((listed, manifest));
+        }
         while let Some(image) = images.pop() {
             if !needed.insert(image.digest) {
                 continue;
@@ -112,6 +127,19 @@ impl Layout {
                 needed.extend(self.read_manifest(&image)?.blobs().map(|blob| blob.digest));
             }
         }
-        Ok(needed)
+        // Again for as long as it finds some: a signature may refer to an SBOM.
+        loop {
+            let (kept, rest): (Vec<_>, Vec<_>) = referrers.into_iter().partition(|(_, manifest)| {
+                manifest.subject.as_ref().is_some_and(|subject| needed.contains(&subject.digest))
+            });
+            if kept.is_empty() {
+                return Ok((needed, rest.into_iter().map(|(descriptor, _)| descriptor.digest).collect()));
+            }
+            for (descriptor, manifest) in kept {
+                needed.insert(descriptor.digest);
+                needed.extend(manifest.blobs().map(|blob| blob.digest));
+            }
+            referrers = rest;
+        }
     }
 }

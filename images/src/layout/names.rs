@@ -5,6 +5,7 @@ use std::io::Write as _;
 
 use fs_err as fs;
 
+use super::referrers::may_refer;
 use super::{INDEX, Layout, LayoutError, MARKER, unfinished};
 use crate::{Descriptor, Digest, Index, Reference, Target};
 
@@ -102,13 +103,15 @@ impl Layout {
         found.ok_or_else(|| self.no_such_image(reference, &entries))
     }
 
-    /// All images, in the order in which they came.
+    /// All images, in the order in which they came. What refers to them is not
+    /// among them: see [`Layout::referrers`].
     ///
     /// # Errors
     ///
     /// `index.json` is missing or damaged.
     pub fn list(&self) -> Result<Vec<Entry>, LayoutError> {
-        Ok(self.index()?.manifests.into_iter().map(Entry::new).collect())
+        let manifests = self.index()?.manifests.into_iter();
+        Ok(manifests.filter(|descriptor| !may_refer(descriptor)).map(Entry::new).collect())
     }
 
     /// The only image of a layout, whatever its name.
@@ -163,9 +166,17 @@ impl Layout {
     }
 
     pub(super) fn index(&self) -> Result<Index, LayoutError> {
-        let content = fs::read(self.root().join(INDEX)).map_err(|source| LayoutError::Read { source })?;
-        serde_json::from_slice(&content)
-            .map_err(|source| LayoutError::InvalidIndex { root: self.root().into(), source })
+        self.list_of(INDEX)
+    }
+
+    /// The list in the file `name` of the layout.
+    pub(super) fn list_of(&self, name: &'static str) -> Result<Index, LayoutError> {
+        let content = fs::read(self.root().join(name)).map_err(|source| LayoutError::Read { source })?;
+        serde_json::from_slice(&content).map_err(|source| LayoutError::InvalidIndex {
+            root: self.root().into(),
+            name,
+            source,
+        })
     }
 
     /// Changes the list of images, one process at a time.
@@ -173,18 +184,30 @@ impl Layout {
         &self,
         change: impl FnOnce(&mut Vec<Descriptor>) -> Result<(), LayoutError>,
     ) -> Result<(), LayoutError> {
-        let write = |source| LayoutError::Write { source };
         self.use_blobs()?;
-        // The lock is on the marker, since index.json is replaced. It goes with the file.
-        let marker = fs::File::open(self.root().join(MARKER)).map_err(write)?;
-        marker.file().lock().map_err(write)?;
+        let _alone = self.alone()?;
         let mut index = self.index()?;
         change(&mut index.manifests)?;
-        let content = serde_json::to_vec(&index).map_err(|error| write(error.into()))?;
+        self.replace(INDEX, &index)
+    }
+
+    /// Waits until no other process changes a list. For as long as the file lives.
+    pub(super) fn alone(&self) -> Result<fs::File, LayoutError> {
+        let write = |source| LayoutError::Write { source };
+        // The lock is on the marker, since the lists are replaced.
+        let marker = fs::File::open(self.root().join(MARKER)).map_err(write)?;
+        marker.file().lock().map_err(write)?;
+        Ok(marker)
+    }
+
+    /// Writes the list in the file `name` anew, in one step.
+    pub(super) fn replace(&self, name: &str, index: &Index) -> Result<(), LayoutError> {
+        let write = |source| LayoutError::Write { source };
+        let content = serde_json::to_vec(index).map_err(|error| write(error.into()))?;
         let mut file = unfinished(self.root())?;
         file.write_all(&content).map_err(write)?;
         file.as_file().sync_data().map_err(write)?;
-        file.persist(self.root().join(INDEX)).map_err(|error| write(error.error))?;
+        file.persist(self.root().join(name)).map_err(|error| write(error.error))?;
         Ok(())
     }
 

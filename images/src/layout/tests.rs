@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::sample::{files, universal};
-use crate::{FileMode, LayerBuilder, MediaType, Platform, Reference, Timestamp};
+use crate::{Artifact, FileMode, LayerBuilder, MediaType, Platform, Reference, Timestamp};
 
 fn reference(text: &str) -> Reference {
     text.parse().unwrap()
@@ -288,4 +288,90 @@ fn an_abandoned_layer_leaves_nothing() {
     builder.add_file("x", "/nowhere", FileMode::Regular).unwrap();
     builder.write(&sample.layout).unwrap_err();
     assert_eq!(files(sample.layout.root()), before);
+}
+
+fn artifact(content: &str) -> Artifact {
+    Artifact::new("application/x", content.into())
+}
+
+#[test]
+fn an_artifact_is_listed_once_under_its_subject_and_not_among_the_images() {
+    let sample = universal();
+    let attached = sample.layout.attach(&sample.index, &artifact("a")).unwrap();
+    let once = files(sample.layout.root());
+    assert_eq!(sample.layout.attach(&sample.index, &artifact("a")).unwrap(), attached);
+    assert_eq!(files(sample.layout.root()), once);
+
+    let referrers = sample.layout.referrers(&sample.index.digest).unwrap();
+    assert_eq!(referrers.len(), 1);
+    assert_eq!(referrers[0].0, attached);
+    let layer = &referrers[0].1.layers[0];
+    assert_eq!(sample.layout.read_blob(layer).unwrap(), b"a");
+    assert!(sample.layout.referrers(&Digest::of(b"other")).unwrap().is_empty());
+    assert_eq!(sample.layout.list().unwrap().len(), 1);
+    assert_eq!(sample.layout.sole().unwrap().descriptor.digest, sample.index.digest);
+}
+
+#[test]
+fn nothing_is_attached_to_what_is_not_there() {
+    let sample = universal();
+    let before = files(sample.layout.root());
+    let missing = Descriptor::new(MediaType::Index, Digest::of(b"missing"), 7);
+    let result = sample.layout.attach(&missing, &artifact("a"));
+    assert!(matches!(result, Err(LayoutError::NoSuchBlob { .. })));
+    assert_eq!(files(sample.layout.root()), before);
+}
+
+#[test]
+fn a_referrer_is_kept_exactly_as_long_as_its_subject() {
+    let sample = universal();
+    let before = files(sample.layout.root());
+    let first = sample.layout.attach(&sample.index, &artifact("a")).unwrap();
+    // A referrer of a referrer: a signed SBOM.
+    let second = sample.layout.attach(&first, &artifact("b")).unwrap();
+    assert_eq!(sample.layout.prune().unwrap(), Pruned::default());
+    assert_eq!(sample.layout.referrers(&first.digest).unwrap()[0].0, second);
+
+    // The name moves to another image, which contains nothing of them.
+    let child = sample.layout.manifests(&sample.index).unwrap()[0].0.clone();
+    sample.layout.tag(&sample.reference, &child).unwrap();
+    sample.layout.prune().unwrap();
+    assert!(sample.layout.referrers(&sample.index.digest).unwrap().is_empty());
+    assert!(!sample.layout.contains(&first) && !sample.layout.contains(&second));
+    assert!(sample.layout.attached().unwrap().is_empty());
+    assert!(files(sample.layout.root()).len() < before.len());
+}
+
+#[test]
+fn a_damaged_referrer_stops_prune_before_it_removes_anything() {
+    let sample = universal();
+    let attached = sample.layout.attach(&sample.index, &artifact("a")).unwrap();
+    let garbage = sample.layout.write_blob(MediaType::LayerTar, b"garbage").unwrap();
+    std::fs::write(sample.layout.blob_path(&attached.digest), "short").unwrap();
+    assert!(matches!(sample.layout.prune(), Err(LayoutError::SizeDiffers { .. })));
+    assert!(sample.layout.contains(&garbage));
+}
+
+#[test]
+fn referrers_that_other_tools_list_among_the_images_are_understood() {
+    let sample = universal();
+    let attached = sample.layout.attach(&sample.index, &artifact("a")).unwrap();
+    std::fs::remove_file(sample.layout.root().join("referrers.json")).unwrap();
+    sample.layout.add(attached.clone()).unwrap();
+    assert_eq!(sample.layout.referrers(&sample.index.digest).unwrap()[0].0, attached);
+    assert_eq!(sample.layout.list().unwrap().len(), 1);
+    assert_eq!(sample.layout.prune().unwrap(), Pruned::default());
+    sample.layout.remove(&sample.reference).unwrap();
+    sample.layout.prune().unwrap();
+    assert!(sample.layout.index().unwrap().manifests.is_empty());
+    assert!(!sample.layout.contains(&attached));
+}
+
+#[test]
+fn a_damaged_list_of_referrers_is_named() {
+    let sample = universal();
+    std::fs::write(sample.layout.root().join("referrers.json"), "{").unwrap();
+    let error = sample.layout.referrers(&sample.index.digest).unwrap_err();
+    assert!(error.to_string().starts_with("cannot read referrers.json of layout"), "{error}");
+    assert!(matches!(sample.layout.prune(), Err(LayoutError::InvalidIndex { .. })));
 }

@@ -304,7 +304,10 @@ async fn blocking<T: Send + 'static>(
     })
 }
 
-fn parse<'a, T: Deserialize<'a>>(session: &Session, content: &'a [u8]) -> Result<T, RegistryError> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(
+    session: &Session,
+    content: &'a [u8],
+) -> Result<T, RegistryError> {
     serde_json::from_slice(content).map_err(|error| invalid(session, error))
 }
 

@@ -11,7 +11,7 @@ use http::{HeaderValue, Method, StatusCode};
 use super::error::Tried;
 use super::transport::Request;
 use super::upload::Upload;
-use super::{Progress, RegistryError, Session, Transfer};
+use super::{Progress, RegistryError, Session, Transfer, referrers};
 use crate::layout::{Layout, LayoutError};
 use crate::{Descriptor, Digest, Manifest, Target};
 
@@ -37,6 +37,7 @@ pub(super) async fn push(
             progress.finished(&blob.digest, Transfer::AlreadyThere);
         }
         tracing::info!(reference = %session.reference, digest = %image.digest, "nothing to push");
+        referrers::push_all(session, layout, &image, &progress).await?;
         return Ok(image);
     }
     push_blobs(session, layout, blobs.into_values(), &progress).await?;
@@ -47,6 +48,7 @@ pub(super) async fn push(
         .await?;
     push_manifest(session, layout, &image, session.reference.target().clone()).await?;
     tracing::info!(reference = %session.reference, digest = %image.digest, "image pushed");
+    referrers::push_all(session, layout, &image, &progress).await?;
     Ok(image)
 }
 

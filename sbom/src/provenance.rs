@@ -1,0 +1,162 @@
+//! The provenance: an in-toto statement with a predicate by SLSA 1.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use wharf_app::{COMPONENTIZE_PY, Language, Sha256};
+
+use crate::bom::Inputs;
+use crate::source::Source;
+
+/// The media type of the provenance.
+pub const IN_TOTO: &str = "application/vnd.in-toto+json";
+
+/// What kind of build it was: `wharf build`. Its `externalParameters` are
+///
+/// - `app`: the app's name,
+/// - `platforms`: those of the index, in its order,
+/// - `sbom`: true.
+///
+/// `resolvedDependencies` are the commit of the project (with the annotation
+/// `dev.wharf.changed` if there were changes since), each `wharf-host` with its
+/// hash, and componentize-py if Python workers were built.
+pub const BUILD_TYPE: &str = "https://wharf.dev/build/v1";
+
+/// Who built: wharf, on a machine of which nothing is said. The statement is
+/// worth as much as who signs it.
+pub const BUILDER: &str = "https://wharf.dev/wharf";
+
+/// What the provenance says besides what the SBOM is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Provenance<'a> {
+    /// The platforms of the index, in its order.
+    pub platforms: &'a [String],
+    /// The project's revision, if it is known.
+    pub source: Option<&'a Source>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Statement {
+    #[serde(rename = "_type")]
+    kind: &'static str,
+    subject: [Resource; 1],
+    predicate_type: &'static str,
+    predicate: Predicate,
+}
+
+#[derive(Default, Serialize)]
+struct Resource {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uri: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    digest: BTreeMap<&'static str, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<&'static str, String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Predicate {
+    build_definition: Definition,
+    run_details: Run,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Definition {
+    build_type: &'static str,
+    external_parameters: Parameters,
+    resolved_dependencies: Vec<Resource>,
+}
+
+#[derive(Serialize)]
+struct Parameters {
+    app: String,
+    platforms: Vec<String>,
+    sbom: bool,
+}
+
+#[derive(Serialize)]
+struct Run {
+    builder: Builder,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Times>,
+}
+
+#[derive(Serialize)]
+struct Builder {
+    id: &'static str,
+    version: BTreeMap<&'static str, String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Times {
+    started_on: String,
+    finished_on: String,
+}
+
+/// The provenance of an image, the same bytes for the same inputs.
+#[must_use]
+pub fn provenance(inputs: &Inputs<'_>, provenance: &Provenance<'_>) -> Vec<u8> {
+    let mut dependencies = Vec::new();
+    if let Some(source) = provenance.source {
+        dependencies.push(Resource {
+            uri: source.repository.clone(),
+            digest: BTreeMap::from([("gitCommit", source.revision.clone())]),
+            annotations: source
+                .changed
+                .then(|| ("dev.wharf.changed", "true".to_owned()))
+                .into_iter()
+                .collect(),
+            ..Resource::default()
+        });
+    }
+    dependencies.extend(inputs.hosts.iter().map(|host| Resource {
+        name: Some("wharf-host".into()),
+        digest: sha256(host.sha256),
+        annotations: BTreeMap::from([("dev.wharf.platform", host.platform.clone())]),
+        ..Resource::default()
+    }));
+    if inputs.project.workers().iter().any(|worker| worker.language == Language::Python) {
+        dependencies.push(Resource {
+            uri: Some(format!("pkg:pypi/componentize-py@{COMPONENTIZE_PY}")),
+            ..Resource::default()
+        });
+    }
+    let name = &inputs.app.manifest.name;
+    let statement = Statement {
+        kind: "https://in-toto.io/Statement/v1",
+        subject: [Resource { name: Some(name.clone()), digest: sha256(inputs.image), ..Resource::default() }],
+        predicate_type: "https://slsa.dev/provenance/v1",
+        predicate: Predicate {
+            build_definition: Definition {
+                build_type: BUILD_TYPE,
+                external_parameters: Parameters {
+                    app: name.clone(),
+                    platforms: provenance.platforms.to_vec(),
+                    sbom: true,
+                },
+                resolved_dependencies: dependencies,
+            },
+            run_details: Run {
+                builder: Builder {
+                    id: BUILDER,
+                    version: BTreeMap::from([("wharf", inputs.version.to_owned())]),
+                },
+                metadata: inputs
+                    .created
+                    .map(|time| Times { started_on: time.to_owned(), finished_on: time.to_owned() }),
+            },
+        },
+    };
+    // Structs, strings and sorted maps: this can't fail, and can't vary.
+    serde_json::to_vec(&statement).unwrap_or_default()
+}
+
+fn sha256(hash: Sha256) -> BTreeMap<&'static str, String> {
+    BTreeMap::from([("sha256", hash.to_string())])
+}
