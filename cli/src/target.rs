@@ -17,7 +17,7 @@ pub(crate) const LARGEST_IMAGE: u64 = 16 << 30;
 
 /// What a TARGET turned out to be.
 pub(crate) enum Target {
-    Project(Project),
+    Project(Box<Project>),
     Image(Layout, Descriptor),
     /// An archive, loaded into a layout that goes when this does.
     Archive(Layout, Descriptor, #[allow(dead_code)] tempfile::TempDir),
@@ -44,7 +44,7 @@ impl Target {
             return Ok(Self::Image(layout, image));
         }
         if path.is_dir() {
-            return Ok(Self::Project(Project::open(path)?));
+            return Ok(Self::Project(Box::new(Project::open(path)?)));
         }
         if path.is_file() {
             let folder = tempfile::tempdir().context("cannot make a temporary folder")?;

@@ -15,7 +15,7 @@ const REFERENCE: &str = "example.test/app:1";
 
 #[track_caller]
 fn inspect(wharf: &Wharf, target: &str) -> Value {
-    serde_json::from_str(&wharf.run(&["inspect", target, "--json"]).output()).unwrap()
+    serde_json::from_str(&wharf.run(&["inspect", target, "--json"]).output()).expect("it prints JSON")
 }
 
 #[test]
@@ -75,8 +75,8 @@ fn an_image_is_described_the_same_by_name_layout_and_archive() {
 /// By another decompressor than wharf's.
 fn unpacked_size(blob: &Path) -> u64 {
     let mut gunzip = std::process::Command::new("sh");
-    let output = gunzip.args(["-c", "gzip -dc \"$1\" | wc -c", "sh"]).arg(blob).output().unwrap();
-    String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+    let output = gunzip.args(["-c", "gzip -dc \"$1\" | wc -c", "sh"]).arg(blob).output().expect("sh runs");
+    String::from_utf8_lossy(&output.stdout).trim().parse().expect("wc prints a number")
 }
 
 #[test]
@@ -103,16 +103,16 @@ fn what_is_no_image_is_refused() {
 #[track_caller]
 fn prune(wharf: &Wharf, flags: &[&str]) -> Value {
     let arguments = [&["prune", "--json"], flags].concat();
-    serde_json::from_str(&wharf.run(&arguments).output()).unwrap()
+    serde_json::from_str(&wharf.run(&arguments).output()).expect("it prints JSON")
 }
 
-/// Bytes of all files below a folder but the lock.
+/// Bytes of all files below a folder.
 fn bytes(folder: &Path) -> u64 {
-    let entries = fs_err::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let entries = fs_err::read_dir(folder).expect("the folder can be read");
     entries
-        .map(|path| match path.is_dir() {
-            true => bytes(&path),
-            false => path.metadata().unwrap().len(),
+        .map(|entry| match entry.expect("the folder can be read").path() {
+            path if path.is_dir() => bytes(&path),
+            path => path.metadata().expect("the file is there").len(),
         })
         .sum()
 }
