@@ -26,17 +26,17 @@ use crate::manifest::Asset;
 const FORM: &str = "wharf encodings 1";
 
 /// Smaller files stay as they are, in bytes. They fit into a packet with their
-/// headers; all 33 of them in JupyterLite would save 1.6 KB of 9 MB.
+/// headers; the 33 of them in JupyterLite would save 1.6 KB all together.
 const SMALLEST: u64 = 256;
 
 /// A form pays if it is at least a twentieth shorter: 5%.
 const LEAST_SAVING: u64 = 20;
 
-/// Above this size brotli searches less: quality 10 has 94% of the length of
-/// quality 9 there, but takes six times as long.
+/// Above this size, in bytes, Brotli searches less: quality 10 would save 6%
+/// against 9, but take six times as long.
 const THOROUGH: u64 = 512 << 10;
 
-/// Above this size all encoders are quick rather than thorough.
+/// Above this size, in bytes, all encoders are quick rather than thorough.
 const QUICK: u64 = 64 << 20;
 
 /// Longest file name that Linux takes, in bytes.

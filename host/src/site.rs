@@ -383,6 +383,45 @@ mod tests {
         }
     }
 
+    /// 24 MB of small files and their forms, twice asked for: those that are in
+    /// memory are counted, each once, and no more than there is room for.
+    #[test]
+    fn forms_share_one_budget_and_each_counts_by_its_own_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let content = vec![b'a'; 60_000];
+        let codings = wharf_app::Coding::ALL;
+        let assets: Vec<Asset> = (0..100)
+            .map(|n| {
+                let path = format!("{n}.js");
+                let size = content.len() as u64;
+                fs_err::write(folder.path().join(&path), &content).unwrap();
+                let forms = codings.iter().zip(1..).map(|(&coding, less)| {
+                    let size = size - less;
+                    let sibling = folder.path().join(coding.sibling(&path));
+                    fs_err::write(sibling, &content[..to_usize(size)]).unwrap();
+                    wharf_app::Encoding { coding, size, sha256: Sha256::of(b"") }
+                });
+                let encodings = forms.collect();
+                Asset { path, size, sha256: Sha256::of(b""), media_type: "text/javascript".into(), encodings }
+            })
+            .collect();
+        let site = Site::open(SiteRoot::Sealed(folder.path().to_owned()), &assets).unwrap();
+        for _ in 0..2 {
+            for (index, asset) in assets.iter().enumerate() {
+                for accept in ["identity", "br", "zstd", "gzip"] {
+                    let request =
+                        http::Request::builder().header("accept-encoding", accept).body(()).unwrap();
+                    let outcome = site.answer(index, asset, &request.into_parts().0);
+                    assert!(matches!(outcome, Outcome::File(_)));
+                }
+            }
+        }
+        let kept = site.files.iter().flat_map(|file| &file.cached).filter_map(OnceLock::get);
+        let kept: u64 = kept.map(|cached| cached.bytes.len() as u64).sum();
+        assert_eq!(site.cached_bytes.load(Ordering::Relaxed), kept);
+        assert!(kept <= CACHE && kept > CACHE - 60_000, "{kept}");
+    }
+
     #[test]
     fn a_tag_is_half_of_the_hash_in_quotes() {
         let sha256 = Sha256::of(b"abc");
