@@ -358,10 +358,10 @@ fn encode(coding: Coding, size: u64, source: &mut impl Read, sink: &mut impl Wri
     match coding {
         Coding::Br => {
             let parameters = BrotliEncoderParams {
-                quality: match size {
-                    ..=THOROUGH => 10,
-                    ..=QUICK => 9,
-                    _ => 5,
+                quality: match (size <= THOROUGH, size <= QUICK) {
+                    (true, _) => 10,
+                    (false, true) => 9,
+                    (false, false) => 5,
                 },
                 // 4 MiB. A larger window made JupyterLite's files longer.
                 lgwin: 22,

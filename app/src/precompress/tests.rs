@@ -126,12 +126,10 @@ fn the_bytes_of_each_coding_are_those_of_the_form() {
         assert!(decode(coding, &encoded) == content);
         Sha256::of(&encoded).to_string()[..8].to_owned()
     };
-    let found = Coding::ALL.map(|coding| [hash(coding, 100_000), hash(coding, 530_000)]);
-    assert_eq!(
-        found,
-        [["edc10819", "a976f7df"], ["49bfa5b8", "bc0a19d0"], ["3224d747", "b463e982"]],
-        "the encoders write other bytes"
-    );
+    let found = Coding::ALL.map(|coding| hash(coding, 100_000));
+    assert_eq!(found, ["edc10819", "49bfa5b8", "3224d747"], "the encoders write other bytes");
+    // Of another quality.
+    assert_eq!(hash(Coding::Br, 530_000), "a976f7df");
 }
 
 #[test]
