@@ -20,6 +20,9 @@ pub struct BuiltApp {
     pub manifest: Manifest,
     /// The files of the site, in the manifest's order.
     pub assets: Vec<PathBuf>,
+    /// The encoded forms of the files, in the manifest's order: file by file,
+    /// coding by coding.
+    pub encodings: Vec<PathBuf>,
     /// The components, in the manifest's order.
     pub components: Vec<PathBuf>,
 }
@@ -117,7 +120,7 @@ impl BuiltApp {
         // Conflicts show now, not when the image is first run.
         Routes::new(&manifest)?;
         let assets = project.site().iter().map(|file| file.source.clone()).collect();
-        Ok(Self { manifest, assets, components })
+        Ok(Self { manifest, assets, encodings: Vec::new(), components })
     }
 }
 
@@ -170,7 +173,8 @@ fn assets(project: &Project) -> Result<Vec<Asset>, BuildError> {
                     .map(|file| {
                         let (sha256, size) = hash(&file.source)?;
                         let media_type = media_type::of(&file.path);
-                        Ok(Asset { path: file.path.clone(), size, sha256, media_type })
+                        let path = file.path.clone();
+                        Ok(Asset { path, size, sha256, media_type, encodings: Vec::new() })
                     })
                     .collect::<Result<Vec<_>, BuildError>>()
             })

@@ -29,11 +29,19 @@ pub struct Config {
 }
 
 /// The section `[site]`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SiteConfig {
     /// Cross-origin isolation (COOP and COEP), which `SharedArrayBuffer` needs.
     pub isolated: bool,
+    /// Compressed siblings of the files in the image, where they pay. Default: true.
+    pub precompress: bool,
+}
+
+impl Default for SiteConfig {
+    fn default() -> Self {
+        Self { isolated: false, precompress: true }
+    }
 }
 
 /// A section `[workers."NAME"]`.
@@ -163,6 +171,14 @@ mod tests {
         let limits = config.workers["api/x"].limits();
         assert_eq!((limits.timeout_ms, limits.memory), (5_000, 64 << 20));
         assert_eq!(limits.body, Limits::default().body);
+    }
+
+    #[test]
+    fn sites_are_precompressed_unless_the_settings_say_otherwise() {
+        let precompress = |text: &str| toml::from_str::<Config>(text).unwrap().site.precompress;
+        assert!(precompress(""));
+        assert!(precompress("[site]\nisolated = true"));
+        assert!(!precompress("[site]\nprecompress = false"));
     }
 
     #[test]

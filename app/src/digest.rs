@@ -1,11 +1,17 @@
 //! The content hash that names files and components in an app manifest.
 
+#[cfg(feature = "precompress")]
+mod hashed;
+
 use std::fmt;
 use std::io::{self, Read};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
+
+#[cfg(feature = "precompress")]
+pub(crate) use hashed::Hashed;
 
 /// A SHA-256 value, written in text as 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

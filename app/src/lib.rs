@@ -8,9 +8,12 @@
 mod build;
 mod config;
 mod digest;
+mod encoding;
 mod manifest;
 pub mod media_type;
 mod pattern;
+#[cfg(feature = "precompress")]
+mod precompress;
 mod project;
 mod python;
 mod routes;
@@ -18,8 +21,11 @@ mod routes;
 pub use build::{BuildError, BuiltApp, Step, Workshop};
 pub use config::{CONFIG_FILE, Config, ConfigError, ImageConfig, WorkerConfig};
 pub use digest::{InvalidSha256, Sha256};
+pub use encoding::{Coding, Encoding};
 pub use manifest::{Asset, Component, Limits, MANIFEST_FILE, Manifest, ManifestError, Site, Worker};
 pub use pattern::{InvalidPattern, Params, Pattern};
+#[cfg(feature = "precompress")]
+pub use precompress::PrecompressError;
 pub use project::{Language, Project, ProjectError, SITE_FOLDER, SiteFile, WorkerSource};
 pub use python::{COMPONENTIZE_PY, PythonError, PythonToolchain};
 pub use routes::{RouteError, RouteLine, Routes, Target};

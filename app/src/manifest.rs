@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Sha256;
+use crate::encoding::Encoding;
 
 /// The name of the manifest within an app's folder.
 pub const MANIFEST_FILE: &str = "wharf.json";
@@ -66,6 +67,10 @@ pub struct Asset {
     /// Value of `Content-Type`.
     #[serde(rename = "type")]
     pub media_type: String,
+    /// The same content, compressed: files beside this one, sorted by coding.
+    /// They have no routes of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub encodings: Vec<Encoding>,
 }
 
 /// One Wasm component.
@@ -153,6 +158,12 @@ pub enum ManifestError {
         /// The path as written.
         path: String,
     },
+    /// A file has two encoded forms of one coding, or they are in disorder.
+    #[error("app manifest has malformed encodings of {path:?}: expected each coding once, in order")]
+    Encodings {
+        /// The path of the file.
+        path: String,
+    },
     /// A worker names a component that isn't listed.
     #[error("worker {worker:?} uses component {component}: expected one of the {count} listed")]
     Component {
@@ -223,6 +234,11 @@ impl Manifest {
                 return Err(ManifestError::Path { path: path.clone() });
             }
         }
+        for asset in &self.site.files {
+            if !asset.encodings.is_sorted_by(|a, b| a.coding < b.coding) {
+                return Err(ManifestError::Encodings { path: asset.path.clone() });
+            }
+        }
         for worker in &self.workers {
             if worker.component >= self.components.len() {
                 return Err(ManifestError::Component {
@@ -239,6 +255,7 @@ impl Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encoding::Coding;
 
     fn hello() -> Manifest {
         let mut manifest = Manifest::new("hello".into(), Site::default());
@@ -278,6 +295,43 @@ mod tests {
             let error = Manifest::parse(&manifest.to_json()).unwrap_err();
             assert!(matches!(error, ManifestError::Path { .. }), "{path:?}");
         }
+    }
+
+    fn encoded(codings: &[Coding]) -> Asset {
+        let encoding = |&coding| Encoding { coding, size: 1, sha256: Sha256::of(b"e") };
+        Asset {
+            path: "a.js".into(),
+            size: 3,
+            sha256: Sha256::of(b"abc"),
+            media_type: "text/javascript".into(),
+            encodings: codings.iter().map(encoding).collect(),
+        }
+    }
+
+    #[test]
+    fn encoded_forms_survive_the_round_trip_and_a_manifest_without_any_is_read() {
+        let mut manifest = hello();
+        manifest.site.files = vec![encoded(&Coding::ALL), encoded(&[])];
+        let json = String::from_utf8(manifest.to_json()).unwrap();
+        assert_eq!(json.matches("encodings").count(), 1, "{json}");
+        assert!(json.contains(r#""coding":"zstd","size":1"#), "{json}");
+        assert_eq!(Manifest::parse(json.as_bytes()).unwrap(), manifest);
+    }
+
+    #[test]
+    fn a_coding_twice_or_out_of_order_is_refused_and_an_unknown_one_is_named() {
+        let mut manifest = hello();
+        for codings in [[Coding::Br, Coding::Br], [Coding::Gzip, Coding::Br]] {
+            manifest.site.files = vec![encoded(&codings)];
+            let error = Manifest::parse(&manifest.to_json()).unwrap_err();
+            assert!(matches!(error, ManifestError::Encodings { .. }), "{error}");
+        }
+        manifest.site.files = vec![encoded(&[Coding::Br])];
+        let json = String::from_utf8(manifest.to_json()).unwrap().replace(r#""br""#, r#""lzma""#);
+        let ManifestError::Parse(source) = Manifest::parse(json.as_bytes()).unwrap_err() else {
+            panic!("not a parse error");
+        };
+        assert!(source.to_string().contains("lzma"), "{source}");
     }
 
     #[test]

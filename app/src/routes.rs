@@ -229,6 +229,7 @@ mod tests {
                 size: 0,
                 sha256: Sha256::of(b""),
                 media_type: "text/plain".into(),
+                encodings: Vec::new(),
             })
             .collect();
         manifest.components.push(Component {

@@ -152,10 +152,15 @@ impl Packing<'_> {
     }
 
     fn site(&self) -> Vec<Entry> {
-        let described = self.app.manifest.site.files.iter().zip(&self.app.assets);
-        described
-            .map(|(asset, file)| below_app(&format!("site/{}", asset.path), file, asset.sha256))
-            .collect()
+        let files = &self.app.manifest.site.files;
+        let described = files.iter().zip(&self.app.assets);
+        let files_themselves =
+            described.map(|(asset, file)| below_app(&format!("site/{}", asset.path), file, asset.sha256));
+        let encodings = files.iter().flat_map(|asset| asset.encodings.iter().map(move |form| (asset, form)));
+        let siblings = encodings.zip(&self.app.encodings).map(|((asset, form), file)| {
+            below_app(&format!("site/{}", form.coding.sibling(&asset.path)), file, form.sha256)
+        });
+        files_themselves.chain(siblings).collect()
     }
 
     fn manifest(&self) -> Vec<Entry> {

@@ -10,7 +10,7 @@ use anyhow::Result;
 use serde::Serialize;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
-use wharf_app::{BuildError, ProjectError, PythonError};
+use wharf_app::{BuildError, PrecompressError, ProjectError, PythonError};
 use wharf_host::{BindError, CodeCacheError, CompileError, Log};
 use wharf_images::signature::KeyError;
 use wharf_images::{ArchiveError, InvalidReference, LayerError, LayoutError, RegistryError, UnpackError};
@@ -129,6 +129,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         LayoutError,
         NoNativeHost,
         NoSignature,
+        PrecompressError,
         ProjectError,
         PythonError,
         RegistryError,

@@ -152,7 +152,7 @@ impl App {
             Target::Asset(index) => self.site.answer(index, &files[index], &request.into_parts().0),
             Target::Worker(index, params) => self.workers[index].answer(request, &params).await,
             Target::Redirect(path) => Outcome::Redirect(path),
-            Target::NotFound(Some(page)) => self.site.not_found(page, &files[page]),
+            Target::NotFound(Some(page)) => self.site.not_found(page, &files[page], request.headers()),
             Target::NotFound(None) => Outcome::NotFound,
         }
     }

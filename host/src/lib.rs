@@ -12,6 +12,7 @@ mod code;
 mod code_cache;
 mod engine;
 mod log;
+mod negotiation;
 mod outcome;
 mod server;
 mod site;

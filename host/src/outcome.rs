@@ -4,12 +4,13 @@ use std::io;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue,
-    LOCATION, RETRY_AFTER,
+    ACCEPT_RANGES, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap,
+    HeaderName, HeaderValue, LOCATION, RETRY_AFTER, VARY,
 };
 use http::{Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
+use wharf_app::Coding;
 
 /// The body of a response.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -19,9 +20,9 @@ pub(crate) enum Outcome {
     /// A static file, whole or in part.
     File(File),
     /// The client has this version of the file already.
-    NotModified { etag: HeaderValue },
-    /// No byte of the asked range exists; the file has `size`.
-    RangeNotSatisfiable { size: u64 },
+    NotModified { etag: HeaderValue, form: Form },
+    /// No byte of the asked range exists; the form has `size`.
+    RangeNotSatisfiable { size: u64, form: Form },
     /// It is elsewhere: this path, and the query of the request.
     Redirect(String),
     /// A worker's answer.
@@ -49,12 +50,25 @@ pub(crate) enum Outcome {
 /// A static file on its way out.
 pub(crate) struct File {
     pub(crate) status: StatusCode,
+    /// Of the file, in whatever form.
     pub(crate) media_type: HeaderValue,
+    pub(crate) form: Form,
     pub(crate) etag: HeaderValue,
     /// First and last byte, of how many, if only a part was asked.
     pub(crate) range: Option<(u64, u64, u64)>,
     pub(crate) length: u64,
     pub(crate) body: Body,
+}
+
+/// Which form of a file was chosen for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// The only one that there is.
+    Only,
+    /// The file as it is, though there are encoded forms.
+    AsItIs,
+    /// An encoded one.
+    Encoded(Coding),
 }
 
 /// The methods that a static file answers.
@@ -65,13 +79,18 @@ impl Outcome {
     pub(crate) fn into_response(self, query: &str, isolated: bool) -> Response<Body> {
         let mut response = match self {
             Self::File(file) => file.into_response(),
-            Self::NotModified { etag } => with(empty(StatusCode::NOT_MODIFIED), ETAG, etag),
-            Self::RangeNotSatisfiable { size } => {
-                let range = HeaderValue::try_from(format!("bytes */{size}"));
-                let response = message(StatusCode::RANGE_NOT_SATISFIABLE);
-                range.map_or(response, |range| {
-                    with(message(StatusCode::RANGE_NOT_SATISFIABLE), CONTENT_RANGE, range)
-                })
+            Self::NotModified { etag, form } => {
+                let mut response = with(empty(StatusCode::NOT_MODIFIED), ETAG, etag);
+                form.add_vary(response.headers_mut());
+                response
+            }
+            Self::RangeNotSatisfiable { size, form } => {
+                let mut response = message(StatusCode::RANGE_NOT_SATISFIABLE);
+                if let Ok(range) = HeaderValue::try_from(format!("bytes */{size}")) {
+                    response.headers_mut().insert(CONTENT_RANGE, range);
+                }
+                form.add_vary(response.headers_mut());
+                response
             }
             Self::Redirect(path) => {
                 let location = encode_path(&path) + query;
@@ -109,6 +128,15 @@ const ISOLATION: [(&str, &str); 3] = [
     ("cross-origin-resource-policy", "same-origin"),
 ];
 
+impl Form {
+    /// Tells caches what the choice was made by (RFC 9110, 12.5.5).
+    fn add_vary(self, headers: &mut HeaderMap) {
+        if self != Self::Only {
+            headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+        }
+    }
+}
+
 impl File {
     fn into_response(self) -> Response<Body> {
         let mut response = Response::new(self.body);
@@ -118,6 +146,10 @@ impl File {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(self.length));
         headers.insert(ETAG, self.etag);
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        if let Form::Encoded(coding) = self.form {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
+        }
+        self.form.add_vary(headers);
         if let Some((first, last, size)) = self.range
             && let Ok(range) = HeaderValue::try_from(format!("bytes {first}-{last}/{size}"))
         {

@@ -1,8 +1,12 @@
 //! Static files: from a route's asset to an outcome.
 //!
 //! Conditional and range requests as RFC 9110 has them (13 and 14); the
-//! validator is the content's hash, known since the app was built.
+//! validator is the content's hash, known since the app was built. A file with
+//! encoded forms is negotiated first: conditions and ranges are those of the
+//! form that is sent.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fs::File as OpenFile;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -20,15 +24,16 @@ use http_body_util::{BodyExt, StreamBody};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use tokio::task;
 use tracing::warn;
-use wharf_app::Asset;
+use wharf_app::{Asset, Sha256};
 
 use crate::app::SiteRoot;
-use crate::outcome::{Body, File, Outcome, full};
+use crate::negotiation::Accepted;
+use crate::outcome::{Body, File, Form, Outcome, full};
 
 /// Files up to this size stay in memory once they were asked for.
 const CACHED_FILE: u64 = 64 << 10;
 
-/// Bytes of files kept in memory, all together.
+/// Bytes of files kept in memory, all together; each form counts by itself.
 const CACHE: u64 = 16 << 20;
 
 /// Bytes read at once of a larger file.
@@ -37,7 +42,7 @@ const CHUNK: usize = 256 << 10;
 /// The contents of the site's files.
 pub(crate) struct Site {
     root: Root,
-    cached: Box<[OnceLock<Bytes>]>,
+    files: Box<[Prepared]>,
     cached_bytes: AtomicU64,
 }
 
@@ -48,11 +53,63 @@ enum Root {
     Live(Vec<PathBuf>),
 }
 
+/// What all requests for a file share.
+struct Prepared {
+    media_type: HeaderValue,
+    /// The file as it is, then its encoded forms in the manifest's order.
+    cached: Box<[OnceLock<Box<Cached>>]>,
+}
+
+struct Cached {
+    bytes: Bytes,
+    etag: HeaderValue,
+}
+
+/// The form of a file that answers a request.
+struct Chosen<'a> {
+    index: usize,
+    /// Where it is in [`Prepared::cached`].
+    slot: usize,
+    /// Of the file itself.
+    path: &'a str,
+    size: u64,
+    sha256: &'a Sha256,
+    form: Form,
+}
+
+/// What of a request bears on the way a file answers it.
+#[derive(Clone, Copy)]
+struct Terms<'a> {
+    status: StatusCode,
+    /// The headers with conditions, and with a range, where they apply.
+    conditions: Option<&'a HeaderMap>,
+    ranges: Option<&'a HeaderMap>,
+}
+
 /// What the file is right now.
 struct Current {
     file: OpenFile,
     size: u64,
     etag: HeaderValue,
+}
+
+/// What there is to select from: the whole of a form.
+#[derive(Clone, Copy)]
+struct Whole<'a> {
+    form: Form,
+    media_type: &'a HeaderValue,
+    size: u64,
+    etag: &'a HeaderValue,
+}
+
+impl Chosen<'_> {
+    /// Where it lies below the site.
+    fn path(&self) -> Cow<'_, str> {
+        match self.form {
+            Form::Only | Form::AsItIs => self.path.into(),
+            Form::Encoded(coding) => coding.sibling(self.path).into(),
+        }
+    }
 }
 
 impl Site {
@@ -62,131 +119,167 @@ impl Site {
             SiteRoot::Sealed(dir) => Root::Sealed(fs_err::File::open(dir)?.into_parts().0.into()),
             SiteRoot::Live(files) => Root::Live(files),
         };
-        let cached = assets.iter().map(|_| OnceLock::new()).collect();
-        Ok(Self { root, cached, cached_bytes: AtomicU64::new(0) })
+        // Many files, few types: those of one type share its text.
+        let mut types: HashSet<HeaderValue> = HashSet::new();
+        let files = assets.iter().map(|asset| {
+            let media_type = HeaderValue::try_from(&asset.media_type)
+                .unwrap_or(HeaderValue::from_static("application/octet-stream"));
+            let known = types.get(&media_type).cloned();
+            let media_type = known.unwrap_or_else(|| {
+                types.insert(media_type.clone());
+                media_type
+            });
+            let cached = (0..=asset.encodings.len()).map(|_| OnceLock::new()).collect();
+            Prepared { media_type, cached }
+        });
+        let files = files.collect();
+        Ok(Self { root, files, cached_bytes: AtomicU64::new(0) })
     }
 
     /// Answers a request with the file `index` of the manifest, `asset`.
     pub(crate) fn answer(&self, index: usize, asset: &Asset, request: &http::request::Parts) -> Outcome {
-        match request.method {
-            Method::GET | Method::HEAD => {}
+        let headers = &request.headers;
+        let ranges = match request.method {
+            Method::GET => Some(headers),
+            // A range is defined for GET alone (RFC 9110, 14.2).
+            Method::HEAD => None,
             Method::OPTIONS => return Outcome::Options,
             _ => return Outcome::MethodNotAllowed,
-        }
-        if request.method == Method::HEAD {
-            // A range is defined for GET alone (RFC 9110, 14.2).
-            let mut headers = request.headers.clone();
-            headers.remove(RANGE);
-            return self.send(index, asset, StatusCode::OK, &headers);
-        }
-        self.send(index, asset, StatusCode::OK, &request.headers)
+        };
+        let terms = Terms { status: StatusCode::OK, conditions: Some(headers), ranges };
+        self.send(&self.choose(index, asset, headers), terms)
     }
 
     /// The page that says that nothing is there.
-    pub(crate) fn not_found(&self, index: usize, asset: &Asset) -> Outcome {
-        self.send(index, asset, StatusCode::NOT_FOUND, &HeaderMap::new())
+    pub(crate) fn not_found(&self, index: usize, asset: &Asset, headers: &HeaderMap) -> Outcome {
+        let terms = Terms { status: StatusCode::NOT_FOUND, conditions: None, ranges: None };
+        self.send(&self.choose(index, asset, headers), terms)
     }
 
-    fn send(&self, index: usize, asset: &Asset, status: StatusCode, headers: &HeaderMap) -> Outcome {
-        if let (Root::Sealed(_), Some(bytes)) = (&self.root, self.cached[index].get()) {
-            return select(asset, status, headers, asset.size, &etag_of(asset), |first, length| {
-                full(bytes.slice(to_usize(first)..to_usize(first + length)))
-            });
+    fn choose<'a>(&self, index: usize, asset: &'a Asset, headers: &HeaderMap) -> Chosen<'a> {
+        // A project's own files are sent as they are, whatever its image would have.
+        let only = asset.encodings.is_empty() || matches!(self.root, Root::Live(_));
+        let encoded = if only { None } else { Accepted::of(headers).choose(asset) };
+        match encoded {
+            Some((at, encoding)) => Chosen {
+                index,
+                slot: at + 1,
+                path: &asset.path,
+                size: encoding.size,
+                sha256: &encoding.sha256,
+                form: Form::Encoded(encoding.coding),
+            },
+            None => Chosen {
+                index,
+                slot: 0,
+                path: &asset.path,
+                size: asset.size,
+                sha256: &asset.sha256,
+                form: if only { Form::Only } else { Form::AsItIs },
+            },
         }
-        let current = match self.open_asset(index, asset) {
+    }
+
+    fn send(&self, chosen: &Chosen<'_>, terms: Terms<'_>) -> Outcome {
+        let Prepared { media_type, cached } = &self.files[chosen.index];
+        let whole = |size, etag| Whole { form: chosen.form, media_type, size, etag };
+        if let Some(cached) = cached[chosen.slot].get() {
+            let Cached { bytes, etag } = &**cached;
+            return select(whole(chosen.size, etag), terms, |first, length| slice(bytes, first, length));
+        }
+        let Current { file, size, etag } = match self.open_file(chosen) {
             Ok(current) => current,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Outcome::NotFound,
             Err(error) => {
-                warn!(path = asset.path, %error, "file can't be opened");
+                warn!(path = %chosen.path(), %error, "file can't be opened");
                 return Outcome::FileFailed;
             }
         };
-        if current.size <= CACHED_FILE {
-            let bytes = match read_whole(&current) {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    warn!(path = asset.path, %error, "file can't be read");
-                    return Outcome::FileFailed;
-                }
-            };
-            self.remember(index, &bytes);
-            return select(asset, status, headers, current.size, &current.etag, |first, length| {
-                full(bytes.slice(to_usize(first)..to_usize(first + length)))
-            });
+        if size > CACHED_FILE {
+            return select(whole(size, &etag), terms, |first, length| stream_file(file, first, length));
         }
-        let Current { file, size, etag } = current;
-        select(asset, status, headers, size, &etag, |first, length| stream_file(file, first, length))
+        let bytes = match read_whole(&file, size) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                warn!(path = %chosen.path(), %error, "file can't be read");
+                return Outcome::FileFailed;
+            }
+        };
+        self.remember(chosen, &bytes, &etag);
+        select(whole(size, &etag), terms, |first, length| slice(&bytes, first, length))
     }
 
-    fn open_asset(&self, index: usize, asset: &Asset) -> io::Result<Current> {
+    fn open_file(&self, chosen: &Chosen<'_>) -> io::Result<Current> {
         match &self.root {
             Root::Sealed(dir) => {
+                let path: &str = &chosen.path();
                 let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
                 let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-                let file = match rustix::fs::openat2(dir, &asset.path, flags, Mode::empty(), beneath) {
+                let file = match rustix::fs::openat2(dir, path, flags, Mode::empty(), beneath) {
                     // Linux before 5.6, or a seccomp profile of that age. The
                     // path has no `..`, and the folder is read-only.
                     Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {
-                        rustix::fs::openat(dir, &asset.path, flags | OFlags::NOFOLLOW, Mode::empty())
+                        rustix::fs::openat(dir, path, flags | OFlags::NOFOLLOW, Mode::empty())
                     }
                     other => other,
                 }?;
                 let file = OpenFile::from(file);
                 let metadata = file.metadata()?;
-                if !metadata.is_file() || metadata.len() != asset.size {
-                    let text = format!("expected {} bytes, found {}", asset.size, metadata.len());
+                if !metadata.is_file() || metadata.len() != chosen.size {
+                    let text = format!("expected {} bytes, found {}", chosen.size, metadata.len());
                     return Err(io::Error::new(io::ErrorKind::InvalidData, text));
                 }
-                Ok(Current { file, size: asset.size, etag: etag_of(asset) })
+                Ok(Current { file, size: chosen.size, etag: etag_of(chosen.sha256) })
             }
             Root::Live(files) => {
-                let path = files.get(index).ok_or(io::ErrorKind::NotFound)?;
+                let path = files.get(chosen.index).ok_or(io::ErrorKind::NotFound)?;
                 let file = OpenFile::open(path)?;
                 let metadata = file.metadata()?;
                 let modified = metadata.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
                 let etag = format!("\"{:x}-{:x}\"", modified.as_nanos(), metadata.len());
-                let etag = HeaderValue::try_from(etag).unwrap_or_else(|_| etag_of(asset));
+                let etag = HeaderValue::try_from(etag).unwrap_or_else(|_| etag_of(chosen.sha256));
                 Ok(Current { file, size: metadata.len(), etag })
             }
         }
     }
 
-    fn remember(&self, index: usize, bytes: &Bytes) {
+    /// Keeps a small file in memory, if there is room for it.
+    fn remember(&self, chosen: &Chosen<'_>, bytes: &Bytes, etag: &HeaderValue) {
         let size = bytes.len() as u64;
-        if matches!(self.root, Root::Sealed(_))
-            && self.cached_bytes.fetch_add(size, Ordering::Relaxed) + size <= CACHE
+        let with_it = |cached: u64| cached.checked_add(size).filter(|sum| *sum <= CACHE);
+        let count = &self.cached_bytes;
+        if matches!(self.root, Root::Live(_))
+            || count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with_it).is_err()
         {
-            // Another request may have been first, with the same bytes.
-            let _ = self.cached[index].set(bytes.clone());
+            return;
+        }
+        let cached = Box::new(Cached { bytes: bytes.clone(), etag: etag.clone() });
+        if self.files[chosen.index].cached[chosen.slot].set(cached).is_err() {
+            // Another request was first, with the same bytes.
+            count.fetch_sub(size, Ordering::Relaxed);
         }
     }
 }
 
-/// Decides between the whole file, a part of it, and none.
-fn select(
-    asset: &Asset,
-    status: StatusCode,
-    headers: &HeaderMap,
-    size: u64,
-    etag: &HeaderValue,
-    body: impl FnOnce(u64, u64) -> Body,
-) -> Outcome {
-    if status == StatusCode::OK && is_known(headers, etag) {
-        return Outcome::NotModified { etag: etag.clone() };
+/// Decides between the whole, a part of it, and none.
+fn select(whole: Whole<'_>, terms: Terms<'_>, body: impl FnOnce(u64, u64) -> Body) -> Outcome {
+    let Whole { form, media_type, size, etag } = whole;
+    if terms.conditions.is_some_and(|headers| is_known(headers, etag)) {
+        return Outcome::NotModified { etag: etag.clone(), form };
     }
-    let range = headers.get(RANGE).filter(|_| may_use_range(headers, etag));
-    let range = range.and_then(|range| parse_range(range.to_str().ok()?, size));
+    let ranges = terms.ranges.filter(|headers| may_use_range(headers, etag));
+    let range = ranges.and_then(|headers| parse_range(headers.get(RANGE)?.to_str().ok()?, size));
     let (status, range, first, length) = match range {
-        None => (status, None, 0, size),
-        Some(None) => return Outcome::RangeNotSatisfiable { size },
+        None => (terms.status, None, 0, size),
+        Some(None) => return Outcome::RangeNotSatisfiable { size, form },
         Some(Some((first, last))) => {
             (StatusCode::PARTIAL_CONTENT, Some((first, last, size)), first, last - first + 1)
         }
     };
     Outcome::File(File {
         status,
-        media_type: HeaderValue::try_from(&asset.media_type)
-            .unwrap_or(HeaderValue::from_static("application/octet-stream")),
+        media_type: media_type.clone(),
+        form,
         etag: etag.clone(),
         range,
         length,
@@ -224,16 +317,24 @@ fn parse_range(text: &str, size: u64) -> Option<Option<(u64, u64)>> {
     Some((first < size).then(|| (first, last.min(size - 1))))
 }
 
-fn etag_of(asset: &Asset) -> HeaderValue {
-    let mut tag = asset.sha256.to_string();
-    tag.truncate(32);
-    HeaderValue::try_from(format!("\"{tag}\"")).unwrap_or(HeaderValue::from_static("\"\""))
+/// The first half of the hash, in quotes.
+fn etag_of(sha256: &Sha256) -> HeaderValue {
+    let mut tag = *b"\"................................\"";
+    let digits = sha256.as_bytes().iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    for (place, digit) in tag[1..33].iter_mut().zip(digits) {
+        *place = b"0123456789abcdef"[usize::from(digit)];
+    }
+    HeaderValue::from_bytes(&tag).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
-fn read_whole(current: &Current) -> io::Result<Bytes> {
-    let mut bytes = vec![0; to_usize(current.size)];
-    current.file.read_exact_at(&mut bytes, 0)?;
+fn read_whole(file: &OpenFile, size: u64) -> io::Result<Bytes> {
+    let mut bytes = vec![0; to_usize(size)];
+    file.read_exact_at(&mut bytes, 0)?;
     Ok(bytes.into())
+}
+
+fn slice(bytes: &Bytes, first: u64, length: u64) -> Body {
+    full(bytes.slice(to_usize(first)..to_usize(first + length)))
 }
 
 /// The bytes of `file` from `first` on, read in chunks off the event loop.
@@ -280,6 +381,51 @@ mod tests {
         for text in ["bytes=3-1", "bytes=a-b", "bytes=1-2,4-5", "lines=1-2", "bytes=", "bytes=-"] {
             assert_eq!(parse_range(text, 10), None, "{text}");
         }
+    }
+
+    /// 24 MB of small files and their forms, twice asked for: those that are in
+    /// memory are counted, each once, and no more than there is room for.
+    #[test]
+    fn forms_share_one_budget_and_each_counts_by_its_own_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let content = vec![b'a'; 60_000];
+        let codings = wharf_app::Coding::ALL;
+        let assets: Vec<Asset> = (0..100)
+            .map(|n| {
+                let path = format!("{n}.js");
+                let size = content.len() as u64;
+                fs_err::write(folder.path().join(&path), &content).unwrap();
+                let forms = codings.iter().zip(1..).map(|(&coding, less)| {
+                    let size = size - less;
+                    let sibling = folder.path().join(coding.sibling(&path));
+                    fs_err::write(sibling, &content[..to_usize(size)]).unwrap();
+                    wharf_app::Encoding { coding, size, sha256: Sha256::of(b"") }
+                });
+                let encodings = forms.collect();
+                Asset { path, size, sha256: Sha256::of(b""), media_type: "text/javascript".into(), encodings }
+            })
+            .collect();
+        let site = Site::open(SiteRoot::Sealed(folder.path().to_owned()), &assets).unwrap();
+        for _ in 0..2 {
+            for (index, asset) in assets.iter().enumerate() {
+                for accept in ["identity", "br", "zstd", "gzip"] {
+                    let request =
+                        http::Request::builder().header("accept-encoding", accept).body(()).unwrap();
+                    let outcome = site.answer(index, asset, &request.into_parts().0);
+                    assert!(matches!(outcome, Outcome::File(_)));
+                }
+            }
+        }
+        let kept = site.files.iter().flat_map(|file| &file.cached).filter_map(OnceLock::get);
+        let kept: u64 = kept.map(|cached| cached.bytes.len() as u64).sum();
+        assert_eq!(site.cached_bytes.load(Ordering::Relaxed), kept);
+        assert!(kept <= CACHE && kept > CACHE - 60_000, "{kept}");
+    }
+
+    #[test]
+    fn a_tag_is_half_of_the_hash_in_quotes() {
+        let sha256 = Sha256::of(b"abc");
+        assert_eq!(etag_of(&sha256), format!("\"{}\"", &sha256.to_string()[..32]));
     }
 
     #[test]

@@ -42,6 +42,43 @@ fn a_static_file_has_its_type_and_a_strong_etag_that_is_honoured() {
 }
 
 #[test]
+fn an_image_has_compressed_siblings_for_clients_that_ask_and_a_project_has_none() {
+    let script = "export const greeting = 'hello';\n".repeat(200);
+    let (wharf, project) = (Wharf::new(), Project::hello().with("public/big.js", &script));
+    let build = |arguments: &[&str]| {
+        let arguments = [&["build", text(project.path()), "-t", "example.test/app:1"], arguments].concat();
+        wharf.run(&arguments).succeeded();
+    };
+    let ask = |url: &str, coding: &str| {
+        request(&Host, &["--compressed", "-H", &format!("Accept-Encoding: {coding}")], url)
+    };
+    build(&[]);
+    let server = wharf.serve("example.test/app:1");
+    let mut tags = vec![get(&Host, &server.at("/big.js")).header("etag").to_owned()];
+    for coding in ["br", "zstd", "gzip"] {
+        // curl decodes it: what it shows is what a browser would.
+        let response = ask(&server.at("/big.js"), coding);
+        assert_eq!((response.header("content-encoding"), response.body.as_str()), (coding, script.as_str()));
+        assert_eq!(response.header("vary"), "accept-encoding");
+        let length: usize = response.header("content-length").parse().unwrap();
+        assert!(length < script.len() / 10, "{coding}: {length}");
+        assert!(!tags.contains(&response.header("etag").to_owned()), "{response:?}");
+        tags.push(response.header("etag").to_owned());
+    }
+    assert_eq!(get(&Host, &server.at("/big.js")).body, script);
+    assert_eq!(get(&Host, &server.at("/big.js.br")).status, 404);
+    drop(server);
+
+    build(&["--no-precompress"]);
+    for target in ["example.test/app:1", text(project.path())] {
+        let server = wharf.serve(target);
+        let response = ask(&server.at("/big.js"), "br");
+        assert_eq!((response.header("content-encoding"), response.header("vary")), ("", ""), "{target}");
+        assert_eq!(response.body, script);
+    }
+}
+
+#[test]
 fn an_unknown_path_is_not_found() {
     let (wharf, project) = (Wharf::new(), Project::hello());
     let server = wharf.serve(text(project.path()));

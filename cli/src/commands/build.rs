@@ -73,6 +73,10 @@ pub(crate) struct Build {
     /// Attach an SBOM (CycloneDX) and a provenance (SLSA) to the image.
     #[arg(long)]
     sbom: bool,
+    /// Leave the site's files as they are, whatever wharf.toml says: no .br,
+    /// .zst and .gz beside them.
+    #[arg(long)]
+    no_precompress: bool,
 }
 
 pub(crate) fn run(args: &Build, global: &Global) -> Result<ExitCode> {
@@ -87,7 +91,13 @@ pub(crate) fn run(args: &Build, global: &Global) -> Result<ExitCode> {
     let (natives, wasi) = platforms(args)?;
     let progress = Progress::new(global);
     let _caches = places.use_caches();
-    let app = target::build(&project, &places, &progress)?;
+    let mut app = target::build(&project, &places, &progress)?;
+    if project.config().site.precompress && !args.no_precompress {
+        app.precompress(&places.workshop(), &|count| {
+            let files = if count == 1 { "file" } else { "files" };
+            progress.step(format!("precompressing {count} {files} of the site"));
+        })?;
+    }
     // A wasi image holds no machine code, but must not hold nonsense either.
     let architectures = natives.keys().copied().chain(natives.is_empty().then_some(Architecture::Amd64));
     let code = image::compile(&app, architectures, &places.code(), &progress)?;
