@@ -18,8 +18,8 @@ use crate::places::Places;
 use crate::progress::Progress;
 use crate::target;
 
-/// Build an image of a project: one index for linux/amd64, linux/arm64 (where
-/// a wharf-host for it is at hand) and wasi/wasm.
+/// Build an image of a project: one index for linux/amd64 and linux/arm64
+/// (where the wharf-host of each is installed) and wasi/wasm.
 ///
 /// The last line printed is the digest of the index.
 #[derive(Debug, Args)]
@@ -103,9 +103,13 @@ fn unnamed(app: &str) -> Result<Reference> {
 fn platforms(args: &Build) -> Result<(BTreeMap<Architecture, PathBuf>, bool)> {
     let mut natives = BTreeMap::new();
     if args.platforms.is_empty() {
-        natives.insert(Architecture::Amd64, host_binary(Architecture::Amd64, &args.host_binaries)?);
-        if let Ok(binary) = host_binary(Architecture::Arm64, &args.host_binaries) {
-            natives.insert(Architecture::Arm64, binary);
+        for architecture in [Architecture::Amd64, Architecture::Arm64] {
+            match host_binary(architecture, &args.host_binaries) {
+                Ok(binary) => drop(natives.insert(architecture, binary)),
+                // An image for this machine at least, or the installation is broken.
+                Err(error) if architecture.is_this_machine() => return Err(error.into()),
+                Err(_) => {}
+            }
         }
         return Ok((natives, true));
     }
