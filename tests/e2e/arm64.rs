@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use wharf_tests::http::{get, request};
+use wharf_tests::layout;
 use wharf_tests::network::Host;
 use wharf_tests::process::{Daemon, run};
 use wharf_tests::project::Project;
@@ -24,8 +25,7 @@ fn an_image_is_for_both_architectures_and_wasi_without_being_asked() {
     let source = format!("oci:{}:{REFERENCE}", text(&wharf.store()));
     let raw = run(Command::new("skopeo").args(["inspect", "--raw", &source])).output();
     let index: Value = serde_json::from_str(&raw).unwrap();
-    let platforms: Vec<String> = index["manifests"].as_array().unwrap().iter().map(platform).collect();
-    assert_eq!(platforms, ["linux/amd64", "linux/arm64", "wasi/wasm"]);
+    assert_eq!(platforms(&index), ["linux/amd64", "linux/arm64", "wasi/wasm"]);
 }
 
 /// The image's `wharf-host` has no compiler in it, so whatever a worker answers
@@ -69,6 +69,30 @@ fn the_arm64_host_refuses_machine_code_of_amd64() {
 
     let refusal = run(&mut host(&rootfs)).exited(1).refusal();
     assert!(refusal.contains(text(&machine_code(&rootfs))), "expected the file to be named: {refusal}");
+}
+
+#[test]
+fn an_installation_for_one_architecture_builds_for_it_and_says_how_to_have_the_other() {
+    let (wharf, project) = (Wharf::new(), Project::hello());
+    let prefix = wharf.scratch().join("prefix");
+    for file in ["bin/wharf", "libexec/wharf/wharf-host"] {
+        fs_err::create_dir_all(prefix.join(file).parent().unwrap()).unwrap();
+        fs_err::copy(testbed::prefix().join(file), prefix.join(file)).unwrap();
+    }
+    let (here, other) = if cfg!(target_arch = "aarch64") { ("arm64", "amd64") } else { ("amd64", "arm64") };
+    let build = |arguments: &[&str]| {
+        let mut command = Command::new(prefix.join("bin/wharf"));
+        command.args(["build", text(project.path()), "-t", REFERENCE]).args(arguments);
+        wharf.configure(&mut command);
+        run(&mut command)
+    };
+
+    let digest = build(&[]).output();
+    let index = layout::json(&wharf.store(), digest.lines().last().unwrap());
+    assert_eq!(platforms(&index), [format!("linux/{here}"), "wasi/wasm".into()]);
+    let refusal = build(&["--platform", &format!("linux/{other}")]).exited(1).refusal();
+    assert!(refusal.contains(&format!("wharf-host-linux-{other}")), "{refusal}");
+    assert!(refusal.contains("hint: ") && refusal.contains("make install ARCHES="), "{refusal}");
 }
 
 fn built() -> Wharf {
@@ -141,7 +165,11 @@ fn machine(file: &Path) -> u16 {
     u16::from_le_bytes([bytes[18], bytes[19]])
 }
 
-fn platform(manifest: &Value) -> String {
-    let part = |key| manifest["platform"][key].as_str().expect("a manifest has a platform");
-    format!("{}/{}", part("os"), part("architecture"))
+/// Of each manifest of an index, in order: `OS/ARCH`.
+fn platforms(index: &Value) -> Vec<String> {
+    let platform = |manifest: &Value| {
+        let part = |key| manifest["platform"][key].as_str().expect("a manifest has a platform");
+        format!("{}/{}", part("os"), part("architecture"))
+    };
+    index["manifests"].as_array().expect("an index has manifests").iter().map(platform).collect()
 }
