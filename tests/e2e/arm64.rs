@@ -25,7 +25,7 @@ fn an_image_is_for_both_architectures_and_wasi_without_being_asked() {
     let source = format!("oci:{}:{REFERENCE}", text(&wharf.store()));
     let raw = run(Command::new("skopeo").args(["inspect", "--raw", &source])).output();
     let index: Value = serde_json::from_str(&raw).unwrap();
-    assert_eq!(platforms(&index), ["linux/amd64", "linux/arm64", "wasi/wasm"]);
+    assert_eq!(layout::platforms(&index), ["linux/amd64", "linux/arm64", "wasi/wasm"]);
 }
 
 /// The image's `wharf-host` has no compiler in it, so whatever a worker answers
@@ -89,7 +89,7 @@ fn an_installation_for_one_architecture_builds_for_it_and_says_how_to_have_the_o
 
     let digest = build(&[]).output();
     let index = layout::json(&wharf.store(), digest.lines().last().unwrap());
-    assert_eq!(platforms(&index), [format!("linux/{here}"), "wasi/wasm".into()]);
+    assert_eq!(layout::platforms(&index), [format!("linux/{here}"), "wasi/wasm".into()]);
     let refusal = build(&["--platform", &format!("linux/{other}")]).exited(1).refusal();
     assert!(refusal.contains(&format!("wharf-host-linux-{other}")), "{refusal}");
     assert!(refusal.contains("hint: ") && refusal.contains("make install ARCHES="), "{refusal}");
@@ -163,13 +163,4 @@ fn machine(file: &Path) -> u16 {
     let bytes = fs_err::read(file).expect("the file can be read");
     assert_eq!(bytes.get(..4), Some(&b"\x7fELF"[..]), "{} is no ELF file", file.display());
     u16::from_le_bytes([bytes[18], bytes[19]])
-}
-
-/// Of each manifest of an index, in order: `OS/ARCH`.
-fn platforms(index: &Value) -> Vec<String> {
-    let platform = |manifest: &Value| {
-        let part = |key| manifest["platform"][key].as_str().expect("a manifest has a platform");
-        format!("{}/{}", part("os"), part("architecture"))
-    };
-    index["manifests"].as_array().expect("an index has manifests").iter().map(platform).collect()
 }
