@@ -12,9 +12,11 @@ ARG BASE=docker.io/library/rust:1.95-bookworm
 
 FROM ${BASE} AS build
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates libseccomp-dev make pkg-config python3-venv
+# For the server of the other architecture's images.
+RUN rustup target add aarch64-unknown-linux-gnu x86_64-unknown-linux-gnu
 WORKDIR /source
 COPY . .
-RUN make build install-only PREFIX=/out
+RUN make build install-only PREFIX=/out ARCHES="amd64 arm64"
 
 FROM scratch AS wharf
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/

@@ -14,12 +14,21 @@ CARGO   := cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 BINARIES := $(TARGET_DIR)/$(TRIPLE)/release
 
+# Which architectures `wharf build` can make images for: this machine's, and the
+# other one if ARCHES="amd64 arm64" asks for its wharf-host too.
+ARCH    := $(if $(filter aarch64-%,$(TRIPLE)),arm64,amd64)
+ARCHES  ?= $(ARCH)
+OTHER   := $(if $(filter arm64,$(ARCH)),amd64,arm64)
+OTHER_CPU    := $(if $(filter arm64,$(OTHER)),aarch64,x86_64)
+OTHER_TRIPLE := $(OTHER_CPU)-unknown-linux-gnu
+OTHER_HOST   := $(TARGET_DIR)/$(OTHER_TRIPLE)/release/wharf-host
+
 # A private installation for the tests and the demo.
 STAGE := $(abspath $(TARGET_DIR))/stage
 
 .PHONY: help
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 .PHONY: setup
 setup: ## Install the Debian packages that the build needs
@@ -30,6 +39,19 @@ build: setup ## Build the static release binaries
 	@# Alone, so that it gets no compiler by way of the other binaries' features.
 	$(STATIC) $(CARGO) build --locked --release --target $(TRIPLE) -p wharf-host
 	$(STATIC) $(CARGO) build --locked --release --target $(TRIPLE) -p wharf -p containerd-shim-wasm
+	$(if $(filter $(OTHER),$(ARCHES)),$(MAKE) --no-print-directory host-$(OTHER))
+
+.PHONY: host-arm64 host-amd64
+host-arm64: ## Build the wharf-host of arm64 images
+host-amd64: ## Build the wharf-host of amd64 images
+host-$(ARCH): setup
+	$(STATIC) $(CARGO) build --locked --release --target $(TRIPLE) -p wharf-host
+host-$(OTHER):
+	tests/testbed/packages.sh cross
+	toolchain=$$(tests/testbed/cross-toolchain.sh $(OTHER_TRIPLE)) && \
+	    env -u RUSTUP_TOOLCHAIN -u RUSTC PATH="$$toolchain/bin:$$PATH" \
+	    RUSTFLAGS="-C target-feature=+crt-static -C linker=$(OTHER_CPU)-linux-gnu-gcc" \
+	    $(CARGO) build --locked --release --target $(OTHER_TRIPLE) -p wharf-host
 
 .PHONY: install
 install: build ## Install wharf and the shim (both names) under PREFIX
@@ -43,6 +65,9 @@ install-only: ## Install what `make build` has built
 	@# is what `docker run --runtime=io.containerd.wasm` looks for.
 	ln -sf containerd-shim-wasm-v1 $(DESTDIR)$(PREFIX)/bin/containerd-shim-containerd-wasm
 	install -m 755 $(BINARIES)/wharf-host $(DESTDIR)$(PREFIX)/libexec/wharf/
+	@# Never an earlier installation's: it might not load this wharf's machine code.
+	rm -f $(DESTDIR)$(PREFIX)/libexec/wharf/wharf-host-linux-$(OTHER)
+	$(if $(filter $(OTHER),$(ARCHES)),install -m 755 $(OTHER_HOST) $(DESTDIR)$(PREFIX)/libexec/wharf/wharf-host-linux-$(OTHER))
 
 .PHONY: uninstall
 uninstall: ## Remove what `make install` put under PREFIX
@@ -51,11 +76,17 @@ uninstall: ## Remove what `make install` put under PREFIX
 	rm -rf $(DESTDIR)$(PREFIX)/libexec/wharf
 
 .PHONY: stage
-stage: build
-	$(MAKE) --no-print-directory install-only PREFIX=$(STAGE) DESTDIR=
+stage: ARCHES = amd64 arm64
+stage: ## Install for both architectures into target/stage, for the tests
+	$(MAKE) --no-print-directory build install-only PREFIX=$(STAGE) DESTDIR= ARCHES="$(ARCHES)"
+
+# The demo and the benchmark run on this machine alone.
+.PHONY: stage-here
+stage-here:
+	$(MAKE) --no-print-directory stage ARCHES=$(ARCH)
 
 .PHONY: demo
-demo: stage ## Build the flagship example, pack it and serve it (ADDR=127.0.0.1:8080)
+demo: stage-here ## Build the flagship example, pack it and serve it (ADDR=127.0.0.1:8080)
 	tests/testbed/packages.sh demo
 	examples/python-wasm/build-site.sh
 	$(STAGE)/bin/wharf runtimes install python
@@ -80,6 +111,6 @@ check: setup ## Formatting, lints, licences and spelling
 	tests/lint.sh
 
 .PHONY: bench
-bench: root stage ## Measure against runc + nginx and buildah, side by side
+bench: root stage-here ## Measure against runc + nginx and buildah, side by side
 	tests/testbed/setup.sh
 	WHARF_BIN_DIR=$(STAGE) tests/bench/bench.sh

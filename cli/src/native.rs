@@ -19,8 +19,9 @@ impl NoNativeHost {
     #[allow(clippy::unnecessary_wraps)]
     pub(crate) fn hint(&self) -> Option<String> {
         let architecture = self.architecture;
+        let arches = if architecture.is_this_machine() { "" } else { " ARCHES=\"amd64 arm64\"" };
         Some(format!(
-            "install wharf with `make install`, or give the binary: --host-binary {architecture}=PATH"
+            "install wharf with `make install{arches}`, or give the binary: --host-binary {architecture}=PATH"
         ))
     }
 }

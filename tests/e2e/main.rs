@@ -5,6 +5,7 @@
 //! `WHARF_BIN_DIR` set. They need root and tests/testbed/*.sh; see
 //! CONTRIBUTING.md.
 
+mod arm64;
 mod browser;
 mod build;
 mod containerd;

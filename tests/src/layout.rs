@@ -57,6 +57,19 @@ pub fn largest_layer(layout: &Path, index: &str) -> String {
     largest["digest"].as_str().expect("a layer has a digest").to_owned()
 }
 
+/// Of each manifest of an index, in order: `OS/ARCH`.
+///
+/// # Panics
+/// If it is no index.
+#[must_use]
+pub fn platforms(index: &Value) -> Vec<String> {
+    let platform = |manifest: &Value| {
+        let part = |key| manifest["platform"][key].as_str().expect("a manifest has a platform");
+        format!("{}/{}", part("os"), part("architecture"))
+    };
+    index["manifests"].as_array().expect("an index has manifests").iter().map(platform).collect()
+}
+
 /// Cuts a blob in half.
 ///
 /// # Panics

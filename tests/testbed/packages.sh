@@ -1,9 +1,10 @@
 #!/bin/bash
 # Installs Debian packages: those that the build needs, and with the argument
-# `demo` also those of the demo, with `tests` those of the tests and the benchmark.
+# `cross` also a C compiler for the other architecture, with `demo` those of the
+# demo, with `tests` those of the tests and the benchmark.
 # Needs no network and no root when all of them are present.
 #
-# usage: packages.sh [build|demo|tests]
+# usage: packages.sh [build|cross|demo|tests]
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=testbed.sh
@@ -13,6 +14,13 @@ purpose=${1:-build}
 packages=(gcc libc6-dev make pkg-config libseccomp-dev)
 case $purpose in
     build) ;;
+    cross)
+        # The linker, and the libc that a static wharf-host is linked with.
+        case $(dpkg --print-architecture) in
+            arm64) packages+=(gcc-x86-64-linux-gnu libc6-dev-amd64-cross) ;;
+            *) packages+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross) ;;
+        esac
+        ;;
     demo | tests)
         # Any origin will do for these: a machine may have them from elsewhere.
         command -v node >/dev/null || packages+=(nodejs)
@@ -21,7 +29,7 @@ case $purpose in
             packages+=(python3 python3-venv)
         fi
         ;;
-    *) fail "unknown purpose \`$purpose\`" "expected build, demo or tests" ;;
+    *) fail "unknown purpose \`$purpose\`" "expected build, cross, demo or tests" ;;
 esac
 if [ "$purpose" = tests ]; then
     packages+=(

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Everything that the end-to-end tests and the benchmark need, on a fresh Debian
-# 12 with Rust, Python 3 and (from wherever) Node: packages, engines, the
-# browser's driver, and the examples. A second run takes about a second.
+# 12 with Rust, Python 3 and (from wherever) Node: packages, engines, an arm64
+# emulator, the browser's driver, and the examples. A second run takes about a second.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -9,5 +9,6 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 "$here/engines.sh" >/dev/null
 "$here/supply-chain.sh" >/dev/null
 "$here/browser.sh" >/dev/null
+"$here/qemu.sh" >/dev/null
 "$here/../../examples/hello/build.sh"
 "$here/../../examples/python-wasm/build-site.sh"

@@ -24,8 +24,8 @@ use crate::progress::Progress;
 use crate::supply_chain;
 use crate::target;
 
-/// Build an image of a project: one index for linux/amd64, linux/arm64 (where
-/// a wharf-host for it is at hand) and wasi/wasm.
+/// Build an image of a project: one index for linux/amd64 and linux/arm64
+/// (where the wharf-host of each is installed) and wasi/wasm.
 ///
 /// The last line printed is the digest of the index, or with --single-platform
 /// of the manifest. The same files of the same commit give the same digest.
@@ -194,18 +194,18 @@ fn platforms(args: &Build) -> Result<(BTreeMap<Architecture, PathBuf>, bool)> {
     }
     let mut natives = BTreeMap::new();
     if asked.is_empty() {
-        let all = [Architecture::Amd64, Architecture::Arm64];
-        if args.single_platform {
-            for architecture in all.into_iter().filter(|architecture| architecture.is_this_machine()) {
-                natives.insert(architecture, host_binary(architecture, &args.host_binaries)?);
+        for architecture in [Architecture::Amd64, Architecture::Arm64] {
+            if args.single_platform && !architecture.is_this_machine() {
+                continue;
             }
-            return Ok((natives, false));
+            match host_binary(architecture, &args.host_binaries) {
+                Ok(binary) => drop(natives.insert(architecture, binary)),
+                // An image for this machine at least, or the installation is broken.
+                Err(error) if architecture.is_this_machine() => return Err(error.into()),
+                Err(_) => {}
+            }
         }
-        natives.insert(Architecture::Amd64, host_binary(Architecture::Amd64, &args.host_binaries)?);
-        if let Ok(binary) = host_binary(Architecture::Arm64, &args.host_binaries) {
-            natives.insert(Architecture::Arm64, binary);
-        }
-        return Ok((natives, !args.no_wasi));
+        return Ok((natives, !args.no_wasi && !args.single_platform));
     }
     for architecture in asked.into_iter().filter_map(BuildPlatform::architecture) {
         natives.insert(architecture, host_binary(architecture, &args.host_binaries)?);
