@@ -68,5 +68,12 @@ pub enum Rejection {
     },
 }
 
+impl Rejection {
+    /// What was found comes from whoever could push: it gets one line at most.
+    fn malformed(expected: &'static str, found: &str) -> Self {
+        Self::Malformed { expected, found: found.chars().filter(|c| !c.is_control()).take(160).collect() }
+    }
+}
+
 #[cfg(test)]
 mod tests;

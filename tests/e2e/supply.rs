@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
+use wharf_tests::engine::{Containerd, Docker, Generation, Store};
 use wharf_tests::network::{Namespace, Network};
 use wharf_tests::process::{Outcome, run};
 use wharf_tests::project::Project;
@@ -211,4 +212,24 @@ fn tools_copy_a_layout_and_an_archive_with_an_sbom_without_being_told_a_name() {
     let list =
         |store: &Path| fs_err::read_to_string(store.join("referrers.json")).expect("there are referrers");
     assert_eq!(list(&to.store()), list(&wharf.store()));
+}
+
+#[test]
+fn engines_load_an_archive_with_an_sbom_and_see_one_image() {
+    let wharf = Wharf::new();
+    let archive = wharf.scratch().join("hello.tar");
+    wharf.run(&["build", text(Project::hello().path()), "-t", REFERENCE, "--sbom"]).succeeded();
+    wharf.run(&["save", REFERENCE, "-o", text(&archive)]).succeeded();
+    for generation in [Generation::Trixie, Generation::Forky] {
+        let containerd = Containerd::start(generation);
+        containerd.ctr(&["images", "import", text(&archive)]).succeeded();
+        assert_eq!(containerd.ctr(&["images", "ls", "--quiet"]).output().trim(), REFERENCE);
+        drop(containerd);
+        for store in [Store::Classic, Store::Containerd] {
+            let docker = Docker::start(generation, store);
+            docker.docker(&["load", "--input", text(&archive)]).succeeded();
+            let images = docker.docker(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).output();
+            assert_eq!(images.trim(), REFERENCE);
+        }
+    }
 }

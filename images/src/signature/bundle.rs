@@ -101,7 +101,7 @@ pub fn sign(image: &Digest, key: &PrivateKey) -> Result<Artifact, KeyError> {
 ///
 /// Says what it is instead.
 pub fn verify(bundle: &[u8], image: &Digest, key: &PublicKey) -> Result<Verified, Rejection> {
-    let malformed = |expected, found: &str| Rejection::Malformed { expected, found: format!("{found:?}") };
+    let malformed = |expected, found: &str| Rejection::malformed(expected, &format!("{found:?}"));
     let parsed: Bundle = parse("a bundle in JSON", bundle)?;
     if parsed.media_type != BUNDLE {
         return Err(malformed(
@@ -153,7 +153,7 @@ pub(super) fn parse<T: for<'de> Deserialize<'de>>(
     expected: &'static str,
     json: &[u8],
 ) -> Result<T, Rejection> {
-    serde_json::from_slice(json).map_err(|error| Rejection::Malformed { expected, found: error.to_string() })
+    serde_json::from_slice(json).map_err(|error| Rejection::malformed(expected, &error.to_string()))
 }
 
 /// Whether a hint may be printed: it comes from whoever could push.

@@ -34,10 +34,7 @@ impl Envelope {
     pub(super) fn open(&self, key: &PublicKey, hint: Option<String>) -> Result<Vec<u8>, Rejection> {
         if self.payload_type != IN_TOTO {
             let found = format!("{:?}", self.payload_type);
-            return Err(Rejection::Malformed {
-                expected: "a payload of type application/vnd.in-toto+json",
-                found,
-            });
+            return Err(Rejection::malformed("a payload of type application/vnd.in-toto+json", &found));
         }
         // A bundle has one (sigstore_bundle.proto, `dsse_envelope`).
         let [signature] = self.signatures.as_slice() else {
@@ -62,7 +59,7 @@ fn encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
 }
 
 pub(super) fn decode(expected: &'static str, text: &str) -> Result<Vec<u8>, Rejection> {
-    STANDARD.decode(text).map_err(|error| Rejection::Malformed { expected, found: error.to_string() })
+    STANDARD.decode(text).map_err(|error| Rejection::malformed(expected, &error.to_string()))
 }
 
 #[cfg(test)]

@@ -59,14 +59,14 @@ pub fn verify_simple(
     let payload: Payload = parse("a payload in JSON", payload)?;
     if payload.critical.kind != TYPE {
         let found = format!("{:?}", payload.critical.kind);
-        return Err(Rejection::Malformed {
-            expected: "the type \"cosign container image signature\"",
-            found,
-        });
+        return Err(Rejection::malformed("the type \"cosign container image signature\"", &found));
     }
     let found = payload.critical.image.docker_manifest_digest;
     match found.parse::<Digest>() {
         Ok(digest) if digest == *image => Ok(Verified { annotations: payload.optional.unwrap_or_default() }),
-        _ => Err(Rejection::OtherImage { expected: *image, found: found.chars().take(80).collect() }),
+        _ => Err(Rejection::OtherImage {
+            expected: *image,
+            found: found.chars().filter(|c| !c.is_control()).take(80).collect(),
+        }),
     }
 }

@@ -221,3 +221,16 @@ fn only_what_may_be_a_signature_is_fetched() {
     }
     assert!(!is_signature(&of(Some("application/vnd.cyclonedx+json"))));
 }
+
+#[test]
+fn what_a_stranger_wrote_is_shown_in_one_line_without_control_characters() {
+    let long = "x".repeat(10_000);
+    for bundle in [
+        format!(r#"{{"mediaType":"\u001b[2J{long}"}}"#),
+        format!(r#"{{"mediaType":{{"{long}":1}}}}"#),
+        format!(r#"{{"mediaType":"{BUNDLE}","verificationMaterial":"\u001b[2J{long}"}}"#),
+    ] {
+        let said = verify(bundle.as_bytes(), &signed(), &public(COSIGN_PUB)).unwrap_err().to_string();
+        assert!(said.len() < 400 && !said.contains(char::is_control), "{said}");
+    }
+}
