@@ -11,5 +11,6 @@ mod containerd;
 mod demo;
 mod docker;
 mod dockerfile;
+mod interop;
 mod push;
 mod serve;

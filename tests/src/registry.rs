@@ -14,7 +14,7 @@ pub const ADDRESS: &str = "127.0.0.1:5000";
 pub struct Registry {
     // Fields are dropped in order: first the daemon, then what it writes to.
     daemon: Daemon,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Registry {
@@ -45,7 +45,22 @@ impl Registry {
         );
         daemon.wait_until("it listened", |daemon| daemon.log().contains("listening on").then_some(()));
         assert_eq!(http::get_when_up(network, &format!("http://{ADDRESS}/v2/")).status, 200);
-        Self { daemon, _folder: folder }
+        Self { daemon, folder }
+    }
+
+    /// Whether a repository has a blob, whole: what the registry itself goes by.
+    #[must_use]
+    pub fn has(&self, repository: &str, digest: &str) -> bool {
+        let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
+        let storage = self.folder.path().join("storage/docker/registry/v2/repositories");
+        storage.join(repository).join("_layers/sha256").join(hex).join("link").exists()
+    }
+
+    /// How many requests it has answered.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        // One line each in the access log, which is of Apache's format.
+        self.log().lines().filter(|line| line.contains(" HTTP/1.1\" ")).count()
     }
 
     /// What it was asked, and how it answered.
