@@ -204,7 +204,7 @@ fn imports_and_runs(generation: Generation) {
     assert!(ours.contains(&digest) && ours.contains("wasi/wasm"), "{listed}");
 
     let exported = wharf.scratch().join("exported");
-    fs_err::create_dir(&exported).unwrap();
+    fs_err::create_dir(&exported).expect("a folder can be made");
     let tar = wharf.scratch().join("exported.tar");
     containerd.ctr(&["images", "export", "--all-platforms", text(&tar), reference]).succeeded();
     run(Command::new("tar").args(["-xf", text(&tar), "-C", text(&exported)])).succeeded();
@@ -229,7 +229,7 @@ fn check(rootfs: &Path, project: &Project) {
     let mut missing = site.clone();
     for file in files(rootfs) {
         let path = rootfs.join(&file);
-        let (of, shown) = (path.symlink_metadata().unwrap(), file.display());
+        let (of, shown) = (path.symlink_metadata().expect("the file is there"), file.display());
         assert!(of.is_file(), "/{shown} is no ordinary file");
         let mode = if file == Path::new("wharf-host") { 0o755 } else { 0o644 };
         assert_eq!(of.mode() & 0o7777, mode, "/{shown}");
@@ -240,11 +240,8 @@ fn check(rootfs: &Path, project: &Project) {
             let known = site.contains(page) || encoded.is_some() && site.contains(&page.with_extension(""));
             assert!(known, "/{shown} is not of the site");
             if missing.remove(page) {
-                assert_eq!(
-                    fs_err::read(&path).unwrap(),
-                    fs_err::read(public.join(page)).unwrap(),
-                    "/{shown}"
-                );
+                let bytes = |path: &Path| fs_err::read(path).expect("the file can be read");
+                assert_eq!(bytes(&path), bytes(&public.join(page)), "/{shown}");
             }
         } else {
             let known = ["wharf-host", "app/wharf.json", "app/workers", "app/aot"];
@@ -253,7 +250,7 @@ fn check(rootfs: &Path, project: &Project) {
     }
     assert!(missing.is_empty(), "not in the image: {missing:?}");
     for folder in ["app", "app/site", "app/site/täglich", "app/workers/api"] {
-        let of = rootfs.join(folder).symlink_metadata().unwrap();
+        let of = rootfs.join(folder).symlink_metadata().expect("the file is there");
         assert_eq!((of.mode() & 0o7777, of.uid(), of.gid()), (0o755, 0, 0), "/{folder}");
     }
 }
@@ -263,12 +260,12 @@ fn files(folder: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let mut open = vec![folder.to_owned()];
     while let Some(here) = open.pop() {
-        for entry in fs_err::read_dir(here).unwrap() {
-            let path = entry.unwrap().path();
-            if path.symlink_metadata().unwrap().is_dir() {
+        for entry in fs_err::read_dir(here).expect("the folder can be read") {
+            let path = entry.expect("the folder can be read").path();
+            if path.symlink_metadata().expect("the file is there").is_dir() {
                 open.push(path);
             } else {
-                found.insert(path.strip_prefix(folder).unwrap().to_owned());
+                found.insert(path.strip_prefix(folder).expect("it lies below").to_owned());
             }
         }
     }
