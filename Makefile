@@ -80,6 +80,6 @@ check: setup ## Formatting, lints, licences and spelling
 	tests/lint.sh
 
 .PHONY: bench
-bench: root stage ## Measure against runc + nginx and buildah, side by side
+bench: root stage ## Measure against runc + nginx, buildah, umoci, skopeo and crane, side by side
 	tests/testbed/setup.sh
 	WHARF_BIN_DIR=$(STAGE) tests/bench/bench.sh
