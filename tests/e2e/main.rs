@@ -11,6 +11,7 @@ mod containerd;
 mod demo;
 mod docker;
 mod dockerfile;
+mod faults;
 mod interop;
 mod push;
 mod serve;
