@@ -13,5 +13,7 @@ mod docker;
 mod dockerfile;
 mod faults;
 mod interop;
+mod large;
 mod push;
+mod reproducible;
 mod serve;
