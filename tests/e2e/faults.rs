@@ -30,7 +30,7 @@ fn project(chance: &mut Chance) -> Project {
 fn a_push_killed_at_any_byte_is_completed_by_the_next_which_sends_only_what_is_missing() {
     let mut chance = Chance::new();
     let pushes = Pushes::prepare(&mut chance, 50);
-    let mut killed = 0;
+    let (mut killed, mut half) = (0, 0);
     for round in 0..50 {
         let bytes = chance.number(1..pushes.total);
         pushes.proxy.limit(bytes, Limit::Hold);
@@ -42,9 +42,11 @@ fn a_push_killed_at_any_byte_is_completed_by_the_next_which_sends_only_what_is_m
         pushes.proxy.lift();
         assert!(matches!(ended.code, 0 | 137), "at byte {bytes}\n{}", ended.report());
         killed += usize::from(ended.code == 137);
-        pushes.complete(round, bytes);
+        let missing = pushes.complete(round, bytes);
+        half += usize::from(missing > HEADS && missing < pushes.total - HEADS);
     }
     assert!(killed >= 45, "only {killed} of 50 pushes were killed before their end");
+    assert!(half >= 5, "only {half} of 50 pushes left large blobs both complete and missing");
 }
 
 #[test]
@@ -57,7 +59,7 @@ fn a_push_whose_registry_goes_away_says_so_and_is_completed_by_the_next() {
         let error = run(&mut pushes.command(round)).exited(1).refusal();
         pushes.proxy.lift();
         assert!(error.contains(PROXY), "at byte {bytes}: expected the registry's address: {error}");
-        pushes.complete(round, bytes);
+        let _ = pushes.complete(round, bytes);
     }
 }
 
@@ -100,9 +102,9 @@ impl Pushes {
     }
 
     /// Pushes again after one that ended at a byte: what was complete isn't sent,
-    /// and what is there then is the image.
+    /// and what is there then is the image. The bytes of blobs that were missing.
     #[track_caller]
-    fn complete(&self, round: usize, bytes: u64) {
+    fn complete(&self, round: usize, bytes: u64) -> u64 {
         let repository = repository(round);
         let missing: u64 = self
             .blobs
@@ -127,6 +129,7 @@ impl Pushes {
         assert_eq!(layout::names(&copy)["1"], self.digest, "after byte {bytes}");
         assert_eq!(layout::whole(&copy, &self.digest), self.blobs, "after byte {bytes}");
         fs_err::remove_dir_all(copy).expect("the copy can be removed");
+        missing
     }
 }
 

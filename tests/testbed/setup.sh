@@ -1,7 +1,8 @@
 #!/bin/bash
 # Everything that the end-to-end tests and the benchmark need, on a fresh Debian
 # 12 with Rust, Go, Python 3 and (from wherever) Node: packages, engines, the
-# browser's driver, the tools that judge images, and the examples. A second run takes about a second.
+# browser's driver, the tools that judge images, and the examples. A second run
+# takes about a second.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
