@@ -63,7 +63,7 @@ fn other_users_umasks_zones_locales_orders_file_systems_and_cores_make_one_diges
         Builder { locale: "tr_TR.UTF-8", ..USUAL },
         Builder { cores: "0,1", ..USUAL },
         Builder { backwards: true, time: 1_700_000_000, ..USUAL },
-        Builder { folder: "another folder/näher dran", ..USUAL },
+        Builder { folder: "another folder/weiter östlich", ..USUAL },
         Builder { in_memory: true, ..USUAL },
         // All at once, and none of the defaults.
         Builder {
