@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use wharf_tests::chance::Chance;
 use wharf_tests::layout;
 use wharf_tests::network::{Host, Namespace, Network};
-use wharf_tests::process::{Running, run};
+use wharf_tests::process::{Outcome, Running, run};
 use wharf_tests::project::Project;
 use wharf_tests::proxy::{Limit, PROXY, Proxy};
 use wharf_tests::registry::{ADDRESS, Registry};
@@ -17,6 +18,8 @@ use wharf_tests::wharf::{Wharf, text};
 
 /// What a push sends besides blobs and manifests: the heads of its requests.
 const HEADS: u64 = 32 << 10;
+/// Through the proxy.
+const PUSHED: &str = "127.0.0.1:5001/app:1";
 
 /// Blobs of some size, so that a push ends in each of them: the site's layer,
 /// the worker's, and the native one, of a few megabytes each.
@@ -29,41 +32,61 @@ fn project(chance: &mut Chance) -> Project {
 #[test]
 fn a_push_killed_at_any_byte_is_completed_by_the_next_which_sends_only_what_is_missing() {
     let mut chance = Chance::new();
-    let pushes = Pushes::prepare(&mut chance, 50);
+    let pushes = Pushes::prepare(&mut chance);
     let (mut killed, mut half) = (0, 0);
-    for round in 0..50 {
+    for _ in 0..50 {
+        pushes.registry.empty();
         let bytes = chance.number(1..pushes.total);
-        pushes.proxy.limit(bytes, Limit::Hold);
-        let mut push = Running::start(&mut pushes.command(round));
-        // The first to come: usually the byte, but the heads' sizes differ a little.
-        while !pushes.proxy.reached(Duration::from_millis(1)) && !push.has_ended() {}
-        push.kill();
-        let ended = push.finish();
-        pushes.proxy.lift();
+        let ended = pushes.stopped_at(bytes, Limit::Hold, Running::kill);
         assert!(matches!(ended.code, 0 | 137), "at byte {bytes}\n{}", ended.report());
         killed += usize::from(ended.code == 137);
-        let missing = pushes.complete(round, bytes);
+
+        let (missing, before) = (pushes.missing(), pushes.proxy.sent());
         half += usize::from(missing > HEADS && missing < pushes.total - HEADS);
+        run(&mut pushes.command()).succeeded();
+        let sent = pushes.proxy.sent() - before;
+        assert!(sent <= missing + HEADS, "after byte {bytes}: {missing} were missing, {sent} were sent");
+        pushes.check(bytes);
     }
+    // The heads' sizes differ a little, so that a push may end before its byte.
     assert!(killed >= 45, "only {killed} of 50 pushes were killed before their end");
     assert!(half >= 5, "only {half} of 50 pushes left large blobs both complete and missing");
 }
 
 #[test]
-fn a_push_whose_registry_goes_away_says_so_and_is_completed_by_the_next() {
+fn a_push_whose_connections_break_once_goes_on_with_what_is_missing() {
     let mut chance = Chance::new();
-    let pushes = Pushes::prepare(&mut chance, 5);
-    for round in 0..5 {
+    let pushes = Pushes::prepare(&mut chance);
+    for _ in 0..5 {
+        pushes.registry.empty();
         let bytes = chance.number(1..pushes.total / 2);
-        pushes.proxy.limit(bytes, Limit::Close);
-        let error = run(&mut pushes.command(round)).exited(1).refusal();
-        pushes.proxy.lift();
-        assert!(error.contains(PROXY), "at byte {bytes}: expected the registry's address: {error}");
-        let _ = pushes.complete(round, bytes);
+        let mut after = None;
+        let ended = pushes.stopped_at(bytes, Limit::Close, |_| {
+            after = Some((pushes.missing(), pushes.proxy.sent()));
+        });
+        ended.succeeded();
+        let (missing, before) = after.expect("half of a push is sent before its end");
+        let sent = pushes.proxy.sent() - before;
+        assert!(sent <= missing + HEADS, "after byte {bytes}: {missing} were missing, {sent} were sent");
+        pushes.check(bytes);
     }
 }
 
-/// An image in the store under one name a round, each in a repository of its own.
+#[test]
+fn a_push_whose_registry_goes_away_says_so_and_is_completed_by_the_next() {
+    let mut chance = Chance::new();
+    let pushes = Pushes::prepare(&mut chance);
+    pushes.registry.empty();
+    let bytes = chance.number(1..pushes.total / 2);
+    pushes.proxy.limit(bytes, Limit::Close);
+    let error = run(&mut pushes.command()).exited(1).refusal();
+    pushes.proxy.lift();
+    assert!(error.contains(PROXY), "at byte {bytes}: expected the registry's address: {error}");
+    run(&mut pushes.command()).succeeded();
+    pushes.check(bytes);
+}
+
+/// An image, and a registry that can be made to stop.
 struct Pushes {
     wharf: Wharf,
     digest: String,
@@ -77,68 +100,62 @@ struct Pushes {
 }
 
 impl Pushes {
-    fn prepare(chance: &mut Chance, rounds: usize) -> Self {
+    /// Alone in its store: of another name of the same registry, wharf would ask
+    /// to mount the blobs.
+    fn prepare(chance: &mut Chance) -> Self {
         let network = Namespace::create();
         let registry = Registry::start(&network);
         let proxy = Proxy::start(&network);
         let wharf = Wharf::new();
-        let project = project(chance);
-        let undisturbed = format!("{PROXY}/undisturbed:1");
-        let digest = wharf.build(project.path(), &undisturbed);
-        let names: Vec<_> = (0..rounds).map(name).collect();
-        let tags = names.iter().flat_map(|name| ["-t", name.as_str()]);
-        let build: Vec<_> = ["build", text(project.path())].into_iter().chain(tags).collect();
-        wharf.run(&build).succeeded();
+        let digest = wharf.build(project(chance).path(), PUSHED);
         let blobs = layout::whole(&wharf.store(), &digest);
-        wharf.run_in(&network, &["push", &undisturbed]).succeeded();
-        let total = proxy.sent();
-        let sizes: u64 = blobs.values().sum();
-        assert!((sizes..sizes + HEADS).contains(&total), "expected about {sizes} bytes, counted {total}");
-        Self { wharf, digest, blobs, total, proxy, registry, network }
+        let mut pushes = Self { wharf, digest, blobs, total: 0, proxy, registry, network };
+        run(&mut pushes.command()).succeeded();
+        pushes.total = pushes.proxy.sent();
+        let sizes: u64 = pushes.blobs.values().sum();
+        let expected = sizes..sizes + HEADS;
+        assert!(expected.contains(&pushes.total), "expected {expected:?} bytes, counted {}", pushes.total);
+        pushes
     }
 
-    fn command(&self, round: usize) -> std::process::Command {
-        self.wharf.command(&self.network, &["push", &name(round)])
+    fn command(&self) -> Command {
+        self.wharf.command(&self.network, &["push", PUSHED])
     }
 
-    /// Pushes again after one that ended at a byte: what was complete isn't sent,
-    /// and what is there then is the image. The bytes of blobs that were missing.
+    /// A push of which so many bytes get through: then this is done, and the
+    /// registry is there again.
     #[track_caller]
-    fn complete(&self, round: usize, bytes: u64) -> u64 {
-        let repository = repository(round);
-        let missing: u64 = self
-            .blobs
-            .iter()
-            .filter(|(digest, _)| !self.registry.has(&repository, digest))
-            .map(|(_, size)| size)
-            .sum();
-        let before = self.proxy.sent();
-        run(&mut self.command(round)).succeeded();
-        let sent = self.proxy.sent() - before;
-        assert!(
-            sent <= missing + HEADS,
-            "after byte {bytes}: {missing} bytes were missing, {sent} were sent"
-        );
+    fn stopped_at(&self, bytes: u64, limit: Limit, act: impl FnOnce(&mut Running)) -> Outcome {
+        self.proxy.limit(bytes, limit);
+        let mut push = Running::start(&mut self.command());
+        while !push.has_ended() {
+            if self.proxy.reached(Duration::from_millis(1)) {
+                act(&mut push);
+                break;
+            }
+        }
+        self.proxy.lift();
+        push.finish()
+    }
 
-        let copy = self.wharf.scratch().join(&repository);
-        let (source, target) =
-            (format!("docker://{ADDRESS}/{repository}:1"), format!("oci:{}:1", text(&copy)));
+    /// Bytes of the blobs and manifests that the registry does not have.
+    fn missing(&self) -> u64 {
+        let blobs = self.blobs.iter().filter(|(digest, _)| !self.registry.has("app", digest));
+        blobs.map(|(_, size)| size).sum()
+    }
+
+    /// Checks that the registry has the image, after a push that was stopped.
+    #[track_caller]
+    fn check(&self, bytes: u64) {
+        let copy = self.wharf.scratch().join("copy");
+        let (source, target) = (format!("docker://{ADDRESS}/app:1"), format!("oci:{}:1", text(&copy)));
         let mut skopeo = self.network.command("skopeo".as_ref());
         run(skopeo.args(["copy", "--quiet", "--all", "--src-tls-verify=false", &source, &target]))
             .succeeded();
         assert_eq!(layout::names(&copy)["1"], self.digest, "after byte {bytes}");
         assert_eq!(layout::whole(&copy, &self.digest), self.blobs, "after byte {bytes}");
         fs_err::remove_dir_all(copy).expect("the copy can be removed");
-        missing
     }
-}
-
-fn repository(round: usize) -> String {
-    format!("round-{round}")
-}
-
-fn name(round: usize) -> String {
-    format!("{PROXY}/{}:1", repository(round))
 }
 
 const EARLIER: &str = "example.test/earlier:1";

@@ -56,6 +56,17 @@ impl Registry {
         storage.join(repository).join("_layers/sha256").join(hex).join("link").exists()
     }
 
+    /// Takes away everything that was pushed: this registry keeps none of it in memory.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn empty(&self) {
+        let storage = self.folder.path().join("storage/docker");
+        if storage.exists() {
+            fs_err::remove_dir_all(storage).expect("the storage can be removed");
+        }
+    }
+
     /// How many requests it has answered.
     #[must_use]
     pub fn requests(&self) -> usize {
