@@ -1,10 +1,13 @@
 //! A registry: the CNCF distribution, plain HTTP on loopback.
 
+use std::io::ErrorKind;
+use std::time::Duration;
+
 use tempfile::TempDir;
 
 use crate::http;
 use crate::network::Network;
-use crate::process::Daemon;
+use crate::process::{Daemon, wait_for};
 
 /// The address of every [`Registry`]: it lives in a namespace, so the port is free.
 pub const ADDRESS: &str = "127.0.0.1:5000";
@@ -62,9 +65,12 @@ impl Registry {
     /// If that fails.
     pub fn empty(&self) {
         let storage = self.folder.path().join("storage/docker");
-        if storage.exists() {
-            fs_err::remove_dir_all(storage).expect("the storage can be removed");
-        }
+        // It may still be writing what a broken connection left it.
+        let remove = || match std::fs::remove_dir_all(&storage) {
+            Err(error) if error.kind() != ErrorKind::NotFound => None,
+            _ => (!storage.exists()).then_some(()),
+        };
+        wait_for(Duration::from_secs(10), remove).expect("the storage can be removed");
     }
 
     /// How many requests it has answered.
