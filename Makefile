@@ -97,6 +97,11 @@ demo: stage-here ## Build the flagship example, pack it and serve it (ADDR=127.0
 test: root check stage ## Everything: formatting, lints, unit tests, end-to-end tests
 	tests/run.sh $(STAGE)
 
+.PHONY: large
+large: root stage ## Build and push a file of 4 GiB within 64 MiB of memory (16 GB of disk)
+	tests/testbed/setup.sh
+	WHARF_BIN_DIR=$(STAGE) $(CARGO) test --locked -p wharf-tests --test e2e -- --ignored --nocapture large::
+
 .PHONY: root
 root:
 	@[ "$$(id -u)" = 0 ] || { \
@@ -111,6 +116,6 @@ check: setup ## Formatting, lints, licences and spelling
 	tests/lint.sh
 
 .PHONY: bench
-bench: root stage-here ## Measure against runc + nginx and buildah, side by side
+bench: root stage-here ## Measure against runc + nginx, buildah, umoci, skopeo and crane, side by side
 	tests/testbed/setup.sh
 	WHARF_BIN_DIR=$(STAGE) tests/bench/bench.sh

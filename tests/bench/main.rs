@@ -1,5 +1,5 @@
 //! wharf and its peers, side by side in one run: how long until a container
-//! answers, what it holds in memory, how long a build takes, and how fast a
+//! answers, what it holds in memory, what a build and a push take, and how fast a
 //! small file is served.
 //!
 //! Rounds of the two are interleaved, so that a noisy machine is as unfair to
@@ -10,6 +10,7 @@ mod build;
 mod container;
 mod load;
 mod nginx;
+mod push;
 mod sample;
 
 use std::process::ExitCode;
@@ -18,10 +19,10 @@ use sample::Comparison;
 use wharf_tests::engine::Generation;
 
 const USAGE: &str = "\
-Usage: bench.sh [--json] [--engine 1.7|2.1] [--rounds N] [start|memory|build|load]...
+Usage: bench.sh [--json] [--engine 1.7|2.1] [--rounds N] [start|memory|build|push|load]...
 
-Compares wharf with runc + nginx and with buildah. Default: everything, 15
-rounds, containerd 2.1. Needs WHARF_BIN_DIR and root.
+Compares wharf with runc + nginx, with buildah and umoci, and with skopeo and
+crane. Default: everything, 15 rounds, containerd 2.1. Needs WHARF_BIN_DIR and root.
 
 Example: bench.sh --engine 1.7 start memory";
 
@@ -62,6 +63,10 @@ fn main() -> ExitCode {
         eprintln!("build");
         comparisons.extend(build::measure(arguments.rounds.min(3)));
     }
+    if wants("push") {
+        eprintln!("push");
+        comparisons.extend(push::measure(arguments.rounds.min(5)));
+    }
     if wants("load") {
         eprintln!("load");
         comparisons.extend(load::measure(arguments.rounds.min(3)));
@@ -93,7 +98,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Arguments
                 parsed.rounds =
                     rounds.parse().ok().filter(|n| *n > 0).ok_or(format!("invalid rounds {rounds:?}"))?;
             }
-            "start" | "memory" | "build" | "load" => parsed.measures.push(argument),
+            "start" | "memory" | "build" | "push" | "load" => parsed.measures.push(argument),
             _ => return Err(format!("unknown argument {argument}")),
         }
     }

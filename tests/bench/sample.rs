@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+/// In bytes.
+pub(crate) const MEBIBYTE: f64 = 1024.0 * 1024.0;
+
 /// The same thing measured of wharf and of a peer.
 #[derive(Debug)]
 pub(crate) struct Comparison {

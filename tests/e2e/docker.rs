@@ -119,8 +119,13 @@ fn loads_an_archive(generation: Generation, store: Store) {
     wharf.run(&["save", reference, "-o", text(&archive)]).succeeded();
     let loaded = docker.docker(&["load", "--input", text(&archive)]).output();
     assert!(loaded.contains(reference), "expected the image's name: {loaded}");
-    docker
-        .docker(&["run", "--detach", "--name", "app", "--publish", PUBLISHED, RUNTIME, reference])
-        .succeeded();
-    assert_eq!(docker.answer_of("app", &format!("{URL}/api/hello")).json()["message"], "hello");
+    for runtime in [Some(RUNTIME), None] {
+        let arguments = ["run", "--detach", "--name", "app", "--publish", PUBLISHED];
+        let arguments = arguments.into_iter().chain(runtime).chain([reference]).collect::<Vec<_>>();
+        docker.docker(&arguments).succeeded();
+        assert_eq!(docker.answer_of("app", URL).status, 200, "{runtime:?}");
+        let greeting = docker.answer_of("app", &format!("{URL}/api/hello")).json();
+        assert_eq!(greeting["message"], "hello", "{runtime:?}");
+        docker.docker(&["rm", "--force", "app"]).succeeded();
+    }
 }

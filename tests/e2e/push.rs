@@ -1,15 +1,11 @@
-//! To a registry and back, and what other tools make of the images.
-
-use std::collections::BTreeMap;
-use std::process::Command;
+//! To a registry and back.
 
 use wharf_tests::fixture::push_hello;
 use wharf_tests::layout;
-use wharf_tests::network::{Namespace, Network};
-use wharf_tests::process::{Outcome, run};
+use wharf_tests::network::Namespace;
 use wharf_tests::project::Project;
 use wharf_tests::registry::Registry;
-use wharf_tests::wharf::{Wharf, text};
+use wharf_tests::wharf::Wharf;
 
 const REFERENCE: &str = "127.0.0.1:5000/hello:1";
 
@@ -78,69 +74,4 @@ fn a_tag_that_does_not_exist_is_named_and_leaves_nothing() {
     assert!(!wharf.run(&["images"]).output().contains("hello"), "a half image was left");
     let error = wharf.run_in(&network, &["push", missing]).exited(1).refusal();
     assert!(error.contains(missing), "{error}");
-}
-
-#[test]
-fn skopeo_copies_every_image_out_and_back_byte_for_byte() {
-    let network = Namespace::create();
-    let _registry = Registry::start(&network);
-    let reference = push_hello(&network);
-    let scratch = Wharf::new();
-    let copy = |from: &str, to: &str| {
-        skopeo(
-            &network,
-            &["copy", "--quiet", "--all", "--src-tls-verify=false", "--dest-tls-verify=false", from, to],
-        )
-        .succeeded();
-    };
-    let (out, again) = (scratch.scratch().join("out"), scratch.scratch().join("again"));
-    copy(&format!("docker://{reference}"), &format!("oci:{}:1", text(&out)));
-    copy(&format!("oci:{}:1", text(&out)), "docker://127.0.0.1:5000/returned:1");
-    copy("docker://127.0.0.1:5000/returned:1", &format!("oci:{}:1", text(&again)));
-    assert_eq!(named(&out), named(&again));
-    let raw = |name: &str| {
-        let name = format!("docker://127.0.0.1:5000/{name}:1");
-        skopeo(&network, &["inspect", "--raw", "--tls-verify=false", &name]).output()
-    };
-    assert_eq!(raw("hello"), raw("returned"));
-}
-
-#[test]
-fn umoci_unpacks_the_linux_image() {
-    let network = Namespace::create();
-    let _registry = Registry::start(&network);
-    let reference = push_hello(&network);
-    let scratch = Wharf::new();
-    let layout = scratch.scratch().join("layout");
-    let target = format!("oci:{}:1", text(&layout));
-    let source = format!("docker://{reference}");
-    skopeo(&network, &["copy", "--quiet", "--src-tls-verify=false", &source, &target]).succeeded();
-
-    let bundle = scratch.scratch().join("bundle");
-    let image = format!("{}:1", text(&layout));
-    run(Command::new("umoci").args(["unpack", "--image", &image, text(&bundle)])).succeeded();
-    let spec: serde_json::Value =
-        serde_json::from_slice(&fs_err::read(bundle.join("config.json")).unwrap()).unwrap();
-    assert_eq!(spec["process"]["args"][0], "/wharf-host");
-    assert_eq!(spec["process"]["user"]["uid"], 65532);
-    for file in ["wharf-host", "app/wharf.json", "app/site/index.html"] {
-        assert!(bundle.join("rootfs").join(file).is_file(), "expected /{file}");
-    }
-    // Static: it starts with nothing else in its root.
-    let libraries = run(Command::new("ldd").arg(bundle.join("rootfs/wharf-host")));
-    let said = format!("{}{}", libraries.stdout, libraries.stderr);
-    assert!(said.contains("statically linked") || said.contains("not a dynamic executable"), "{said}");
-}
-
-/// The blobs of a layout, each checked against its name.
-fn named(layout: &std::path::Path) -> BTreeMap<String, String> {
-    let blobs = layout::blobs(layout);
-    for (name, content) in &blobs {
-        assert_eq!(name, content);
-    }
-    blobs
-}
-
-fn skopeo(network: &impl Network, arguments: &[&str]) -> Outcome {
-    run(network.command("skopeo".as_ref()).args(arguments))
 }

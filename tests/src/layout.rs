@@ -42,6 +42,54 @@ pub fn blobs(layout: &Path) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// The images of a layout's index.json, by name.
+///
+/// # Panics
+/// If the layout has no such file, or an image has no name.
+#[must_use]
+pub fn names(layout: &Path) -> BTreeMap<String, String> {
+    let bytes = fs_err::read(layout.join("index.json")).expect("the layout has an index");
+    let index: Value = serde_json::from_slice(&bytes).expect("index.json is JSON");
+    let images = index["manifests"].as_array().expect("the index has images").iter();
+    let text = |value: &Value| value.as_str().expect("an image has a name and a digest").to_owned();
+    images
+        .map(|image| {
+            (text(&image["annotations"]["org.opencontainers.image.ref.name"]), text(&image["digest"]))
+        })
+        .collect()
+}
+
+/// Every blob that an index or image needs, itself included, and its size. Each
+/// is there and is what the descriptors say.
+///
+/// # Panics
+/// If one is missing, has another size, or holds something else.
+#[track_caller]
+#[must_use]
+pub fn whole(layout: &Path, digest: &str) -> BTreeMap<String, u64> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![(digest.to_owned(), None)];
+    while let Some((digest, size)) = open.pop() {
+        let bytes = fs_err::read(blob(layout, &digest)).unwrap_or_else(|error| panic!("{digest}: {error}"));
+        let length = bytes.len() as u64;
+        assert!(size.is_none_or(|size| size == length), "{digest}: expected {size:?} bytes, found {length}");
+        assert_eq!(format!("sha256:{}", hex(&Sha256::digest(&bytes))), digest);
+        if found.insert(digest, length).is_some() {
+            continue;
+        }
+        // A layer is no JSON, and a configuration has neither of these members.
+        let document: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let lists = [&document["manifests"], &document["layers"]].map(|list| list.as_array());
+        let descriptors = lists.into_iter().flatten().flatten().chain([&document["config"]]);
+        for descriptor in descriptors {
+            if let (Some(digest), Some(size)) = (descriptor["digest"].as_str(), descriptor["size"].as_u64()) {
+                open.push((digest.to_owned(), Some(size)));
+            }
+        }
+    }
+    found
+}
+
 /// The digest of the largest layer of an index's last image: a layer of the app.
 ///
 /// # Panics

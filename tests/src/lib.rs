@@ -6,6 +6,7 @@
 //! the command, its output and the daemons' logs: the callers are tests.
 
 pub mod browser;
+pub mod chance;
 pub mod engine;
 pub mod fixture;
 pub mod http;
@@ -13,6 +14,7 @@ pub mod layout;
 pub mod network;
 pub mod process;
 pub mod project;
+pub mod proxy;
 pub mod registry;
 pub mod testbed;
 pub mod wharf;

@@ -59,13 +59,29 @@ impl Namespace {
     /// # Panics
     /// If the namespace can't be entered, or `work` panics.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let door = self.door();
         let inside = || {
-            let file =
-                fs_err::File::open(format!("/run/netns/{}", self.name)).expect("the namespace is there");
-            setns(file, CloneFlags::CLONE_NEWNET).expect("the namespace can be entered");
+            door.pass();
             work()
         };
         thread::scope(|scope| scope.spawn(inside).join()).expect("the work ends")
+    }
+
+    /// The way in for a thread that outlives a call of [`Self::enter`].
+    pub(crate) fn door(&self) -> Door {
+        let path = format!("/run/netns/{}", self.name);
+        Door(fs_err::File::open(path).expect("the namespace is there"))
+    }
+}
+
+/// A way into a [`Namespace`].
+#[derive(Debug)]
+pub(crate) struct Door(fs_err::File);
+
+impl Door {
+    /// Puts the calling thread into the namespace, for good.
+    pub(crate) fn pass(self) {
+        setns(self.0, CloneFlags::CLONE_NEWNET).expect("the namespace can be entered");
     }
 }
 

@@ -31,6 +31,10 @@ pub struct Outcome {
     pub stderr: String,
     /// How long it ran.
     pub took: Duration,
+    /// The most memory that it held, in bytes, without that of processes that it
+    /// started (`VmHWM`, proc_pid_status(5)). What it took in its last two
+    /// milliseconds may be missing.
+    pub peak: u64,
 }
 
 impl Outcome {
@@ -99,6 +103,7 @@ pub struct Running {
     command: String,
     child: Child,
     since: Instant,
+    peak: u64,
     stdout: thread::JoinHandle<String>,
     stderr: thread::JoinHandle<String>,
 }
@@ -121,7 +126,12 @@ impl Running {
             .unwrap_or_else(|error| panic!("cannot run `{line}`: {error}"));
         let stdout = collect(child.stdout.take());
         let stderr = collect(child.stderr.take());
-        Self { command: line, child, since, stdout, stderr }
+        Self { command: line, child, since, peak: 0, stdout, stderr }
+    }
+
+    /// Ends it where it stands (SIGKILL). Nothing happens if it has ended.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
     }
 
     /// The outcome, if the command has ended.
@@ -140,6 +150,7 @@ impl Running {
         let deadline = self.since + COMMAND_DEADLINE;
         let mut in_time = true;
         let status = loop {
+            self.peak = most_held(self.child.id()).unwrap_or(self.peak);
             if let Some(status) = self.child.try_wait().expect("the child can be waited for") {
                 break status;
             }
@@ -160,6 +171,7 @@ impl Running {
             stdout: self.stdout.join().expect("the reader ends"),
             stderr: self.stderr.join().expect("the reader ends"),
             took,
+            peak: self.peak,
         };
         assert!(in_time, "expected an end within {COMMAND_DEADLINE:?}\n{}", outcome.report());
         outcome
@@ -306,6 +318,13 @@ pub(crate) fn having(text: &str) -> Vec<u32> {
                 .is_ok_and(|line| String::from_utf8_lossy(&line).contains(text))
         })
         .collect()
+}
+
+/// In bytes; none of a process that has ended.
+fn most_held(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
 pub(crate) fn send(process: u32, signal: Signal) {

@@ -25,6 +25,15 @@ pub fn part(name: &str, script: &str) -> PathBuf {
     path
 }
 
+/// A Go program that judges images: `crane` or `oci-schema`.
+///
+/// # Panics
+/// If it was not built.
+#[must_use]
+pub fn oci_tool(name: &str) -> PathBuf {
+    part(&format!("oci-tools/{name}"), "oci-tools.sh")
+}
+
 /// The root of the repository.
 #[must_use]
 pub fn repository() -> &'static Path {
