@@ -77,6 +77,9 @@ pub use manifest::Manifest;
 pub use media_type::MediaType;
 pub use platform::Platform;
 pub use reference::{InvalidReference, Reference, Target};
-pub use registry::{Client, ClientOptions, CredentialsError, Progress, RegistryError, Transfer};
+pub use registry::{
+    Client, ClientOptions, Credential, CredentialsError, Kept, Progress, RegistryError, RequestError,
+    Transfer,
+};
 pub use timestamp::Timestamp;
 pub use unpack::{UnpackError, UnpackOptions, Unpacked, unpack};

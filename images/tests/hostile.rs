@@ -133,7 +133,9 @@ async fn a_manifest_without_end_is_given_up_soon() {
 async fn errors_tokens_and_lists_without_end_are_given_up_soon() {
     let endless = |status| Action::Answer(Answer::new(status).unmeasured(Source::Blank(1 << 40)));
     let tokens = Auth::Tokens(Tokens { anonymous: true, ..Tokens::default() });
-    for (needle, action) in [("/manifests/", endless(400)), ("/manifests/", endless(404)), ("/token", endless(200))] {
+    for (needle, action) in
+        [("/manifests/", endless(400)), ("/manifests/", endless(404)), ("/token", endless(200))]
+    {
         let registry = Registry::start(Quirks { auth: tokens.clone(), ..Quirks::default() }).await;
         registry.fault(Fault::on("GET", needle, action).always());
         let text = words(&pull_refused(&registry).await);
@@ -174,7 +176,10 @@ async fn an_index_in_an_index_is_refused_however_deep() {
     let name = (REPOSITORY.to_owned(), format!("sha256:{}", "0".repeat(64)));
     registry.store().manifests.insert(name, (INDEX.into(), looping.into()));
     let text = pull_refused(&registry).await.to_string();
-    assert!(text.contains("expected an index of manifests or a manifest, found") && text.contains(INDEX), "{text}");
+    assert!(
+        text.contains("expected an index of manifests or a manifest, found") && text.contains(INDEX),
+        "{text}"
+    );
 
     let mut inner = index(&[]);
     let registry = Registry::start(Quirks::default()).await;
@@ -307,7 +312,9 @@ fn layout_archive(index: &[u8], blobs: &[&[u8]]) -> Vec<u8> {
         ("oci-layout".to_owned(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
         ("index.json".to_owned(), index.to_vec()),
     ];
-    files.extend(blobs.iter().map(|blob| (format!("blobs/sha256/{}", Digest::of(blob).encoded()), blob.to_vec())));
+    files.extend(
+        blobs.iter().map(|blob| (format!("blobs/sha256/{}", Digest::of(blob).encoded()), blob.to_vec())),
+    );
     archive(&files)
 }
 
@@ -351,7 +358,8 @@ fn an_archive_of_a_wrong_digest_or_size_is_refused() {
     let at = changed.len() - 600;
     changed[at] ^= 1;
     load_refused(&changed, "found content with digest");
-    for (size, found) in [(999, "expected 999 bytes, found 1000"), (1001, "expected 1001 bytes, found 1000")] {
+    for (size, found) in [(999, "expected 999 bytes, found 1000"), (1001, "expected 1001 bytes, found 1000")]
+    {
         let mut layer_descriptor = descriptor(LAYER, &layer);
         layer_descriptor["size"] = size.into();
         let wrong = manifest(&descriptor(CONFIG, b"{}"), &[layer_descriptor]);
@@ -365,7 +373,10 @@ fn an_archive_of_a_wrong_digest_or_size_is_refused() {
 #[test]
 fn an_archive_with_paths_out_of_it_is_refused() {
     for name in ["../evil", "/evil", "blobs/sha256/../../../evil", "blobs/../../evil", "a/.."] {
-        load_refused(&entry(EntryType::Regular, name.as_bytes(), b"", b"x"), "expected a relative name inside the archive");
+        load_refused(
+            &entry(EntryType::Regular, name.as_bytes(), b"", b"x"),
+            "expected a relative name inside the archive",
+        );
     }
     for (kind, found) in [
         (EntryType::Symlink, "a symbolic link"),
@@ -400,7 +411,9 @@ fn paths_in_dockers_manifest_lead_nowhere() {
 #[test]
 fn documents_of_an_archive_that_are_none_are_refused() {
     let deep = vec![b'['; 1_000_000];
-    for content in [b"".as_slice(), b"null", b"[]", b"{", b"\xff\xfe", &deep, br#"{"schemaVersion":2,"manifests":[{}]}"#] {
+    for content in
+        [b"".as_slice(), b"null", b"[]", b"{", b"\xff\xfe", &deep, br#"{"schemaVersion":2,"manifests":[{}]}"#]
+    {
         load_refused(&layout_archive(content, &[]), "cannot load index.json of archive");
     }
     load_refused(&layout_archive(&vec![b' '; 5 * MIB], &[]), "expected at most 4194304 bytes, found 5242880");
@@ -431,7 +444,8 @@ fn one_index_named_a_thousand_times_is_read_once() {
     let child = manifest(&descriptor(CONFIG, b"{}"), &[]);
     let children: Vec<Value> = (0..20_000).map(|_| descriptor(MANIFEST, &child)).collect();
     let large = index(&children);
-    let names: Vec<Value> = (0..1000).map(|number| named(INDEX, &large, &format!("a.b/c:{number}"))).collect();
+    let names: Vec<Value> =
+        (0..1000).map(|number| named(INDEX, &large, &format!("a.b/c:{number}"))).collect();
     let (_folder, layout, result) = loaded(&layout_archive(&index(&names), &[&large, &child, b"{}"]));
     assert_eq!(result.unwrap().len(), 1000);
     assert_eq!(layout.list().unwrap().len(), 1000);
@@ -440,7 +454,8 @@ fn one_index_named_a_thousand_times_is_read_once() {
 #[test]
 fn more_images_than_any_archive_has_are_refused() {
     let image = manifest(&descriptor(CONFIG, b"{}"), &[]);
-    let names: Vec<Value> = (0..10_000).map(|number| named(MANIFEST, &image, &format!("a.b/c:{number}"))).collect();
+    let names: Vec<Value> =
+        (0..10_000).map(|number| named(MANIFEST, &image, &format!("a.b/c:{number}"))).collect();
     load_refused(&layout_archive(&index(&names), &[&image, b"{}"]), "found 10000");
 }
 
@@ -499,8 +514,14 @@ fn archives_with_headers_that_lie_are_refused() {
     header.as_old_mut().size = *b"-0000000001\0";
     header.set_cksum();
     load_refused(header.as_bytes(), "its size is no number");
-    load_refused(&pax("size", "18446744073709551615", entry(EntryType::Regular, b"x", b"", b"")), "found its end");
-    load_refused(&pax("size", "-1", entry(EntryType::Regular, b"x", b"", b"")), "its pax records are malformed");
+    load_refused(
+        &pax("size", "18446744073709551615", entry(EntryType::Regular, b"x", b"", b"")),
+        "found its end",
+    );
+    load_refused(
+        &pax("size", "-1", entry(EntryType::Regular, b"x", b"", b"")),
+        "its pax records are malformed",
+    );
     load_refused(&pax("path", "../x", entry(EntryType::Regular, b"x", b"", b"")), "expected a relative name");
     let record = vec![b'x'; 64 * MIB];
     let huge = [extension(EntryType::XHeader, &record), entry(EntryType::Regular, b"x", b"", b"")].concat();
@@ -579,7 +600,10 @@ fn a_gzip_bomb_is_refused_before_it_fills_the_disk() {
     let bomb = gzip(std::iter::once(header.as_bytes().to_vec()).chain(zeros));
     assert!(bomb.len() < 2 * MIB);
     let error = unpacked(&[(MediaType::LayerTarGzip, bomb.clone(), Digest::of(b""))]).1.unwrap_err();
-    assert!(error.to_string().contains("expected at most 67108864 bytes in all layers, found more"), "{error}");
+    assert!(
+        error.to_string().contains("expected at most 67108864 bytes in all layers, found more"),
+        "{error}"
+    );
     // Packed once more it is no tar.
     let twice = gzip([bomb]);
     let error = unpacked(&[(MediaType::LayerTarGzip, twice, Digest::of(b""))]).1.unwrap_err();
@@ -600,7 +624,10 @@ fn sparse_files_are_refused() {
     header.set_cksum();
     unpack_refused(header.as_bytes().to_vec(), "expected no sparse file");
     for (key, value) in [("GNU.sparse.major", "1"), ("GNU.sparse.realsize", "1099511627776")] {
-        unpack_refused(pax(key, value, entry(EntryType::Regular, b"x", b"", b"")), "pax records are malformed");
+        unpack_refused(
+            pax(key, value, entry(EntryType::Regular, b"x", b"", b"")),
+            "pax records are malformed",
+        );
     }
 }
 
@@ -634,14 +661,23 @@ fn headers_of_a_layer_that_lie_are_refused() {
     let bomb = gzip([extension(EntryType::XHeader, &record)]);
     let error = unpacked(&[(MediaType::LayerTarGzip, bomb, Digest::of(b""))]).1.unwrap_err();
     assert!(words(&error).contains("of at most 65536 bytes, found 67108864"), "{}", words(&error));
-    unpack_refused(extension(EntryType::GNULongName, &record[..100_000]), "of at most 65536 bytes, found 100000");
+    unpack_refused(
+        extension(EntryType::GNULongName, &record[..100_000]),
+        "of at most 65536 bytes, found 100000",
+    );
     unpack_refused(pax("size", "99", entry(EntryType::Regular, b"x", b"", b"")), "found the layer's end");
-    unpack_refused(pax("path", "/etc/evil", entry(EntryType::Regular, b"x", b"", b"")), "expected a relative name");
+    unpack_refused(
+        pax("path", "/etc/evil", entry(EntryType::Regular, b"x", b"", b"")),
+        "expected a relative name",
+    );
     let through = pax("linkpath", "../../../etc", entry(EntryType::Symlink, b"x", b"a", b""));
     unpack_refused(through, "found one that may lead out");
     // Longer than any path of the system, and longer than any name.
     let long = "x".repeat(60_000);
-    unpack_refused(pax("path", &long, entry(EntryType::Regular, b"x", b"", b"")), "expected a path of at most");
+    unpack_refused(
+        pax("path", &long, entry(EntryType::Regular, b"x", b"", b"")),
+        "expected a path of at most",
+    );
     let longest = pax("path", &"x".repeat(300), entry(EntryType::Regular, b"x", b"", b""));
     unpack_refused(longest, "xxx");
 }
@@ -662,7 +698,9 @@ fn a_name_that_comes_twice_has_the_last_content() {
 
 #[test]
 fn a_configuration_that_is_none_is_refused() {
-    for config in [b"not json".as_slice(), b"", b"[]", br#"{"architecture":"amd64","os":"linux","rootfs":{}}"#] {
+    for config in
+        [b"not json".as_slice(), b"", b"[]", br#"{"architecture":"amd64","os":"linux","rootfs":{}}"#]
+    {
         let (folder, layout) = empty();
         let layer = layout.write_blob(MediaType::LayerTar, &[0; 1024]).unwrap();
         let manifest = wharf_images::Manifest {

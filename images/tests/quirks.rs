@@ -281,7 +281,11 @@ async fn a_registry_that_is_busy_is_given_the_time_it_asks_for() {
 
     // Also as a date (RFC 9110, 10.2.3), which has whole seconds.
     let (_folder, layout) = empty();
-    registry.fault(Fault::on("GET", "/manifests/1", busy(http_date(Duration::from_secs(3)))));
+    registry.fault(Fault::on(
+        "GET",
+        "/manifests/1",
+        busy(httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(3))),
+    ));
     pull(&layout, &reference).await.unwrap();
     let gets = registry.requests("GET", "/manifests/1");
     assert_eq!(gets.len(), 2);
@@ -297,14 +301,6 @@ async fn a_registry_that_wants_an_hour_is_given_up() {
     let error = push(&sample.layout, &reference).await.unwrap_err();
     assert!(error.to_string().contains(&registry.address), "{error}");
     assert!(words(&error).contains("429"), "{}", words(&error));
-}
-
-fn http_date(ahead: Duration) -> String {
-    let at = time::OffsetDateTime::from(SystemTime::now() + ahead);
-    let format = time::format_description::parse_borrowed::<2>(
-        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT",
-    );
-    at.format(&format.unwrap()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

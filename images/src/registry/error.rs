@@ -1,10 +1,191 @@
 //! What can go wrong with a registry.
 
-use oci_client::errors::{OciDistributionError as Protocol, OciErrorCode};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::StatusCode;
+use oci_client::errors::{OciEnvelope, OciErrorCode};
 
 use super::CredentialsError;
 use crate::layout::LayoutError;
 use crate::{Digest, Reference};
+
+/// What was being done, as it stands in messages: "cannot … registry".
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tried {
+    operation: &'static str,
+    /// What 404 means.
+    missing: Missing,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Missing {
+    Image,
+    Repository,
+    Other,
+}
+
+impl Tried {
+    pub(super) const fn new(operation: &'static str) -> Self {
+        Self { operation, missing: Missing::Other }
+    }
+
+    /// 404 means that there is no such image.
+    pub(super) const fn image(operation: &'static str) -> Self {
+        Self { operation, missing: Missing::Image }
+    }
+
+    /// 404 means that there is no such repository.
+    pub(super) const fn repository(operation: &'static str) -> Self {
+        Self { operation, missing: Missing::Repository }
+    }
+}
+
+/// A request that failed, or was answered with an error.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The registry's answer is an error (distribution-spec, "Error Codes").
+    #[error("it answered {status}{}", describe(.codes, .message))]
+    Refused {
+        /// The HTTP status.
+        status: StatusCode,
+        /// The codes in the answer.
+        codes: Vec<String>,
+        /// What it says about them.
+        message: String,
+        /// The pause that it asks for.
+        pause: Option<Duration>,
+    },
+    /// The connection failed. Without the URL, which may hold a signature.
+    #[error("the request failed")]
+    Network(#[source] reqwest::Error),
+    /// Nothing came for a long time.
+    #[error("nothing came for {} s", .limit.as_secs_f32())]
+    Silent {
+        /// How long that is.
+        limit: Duration,
+    },
+    /// An answer is larger than anything real.
+    #[error("expected an answer of at most {most} bytes, found {found}")]
+    TooLarge {
+        /// The most that is read.
+        most: u64,
+        /// Bytes announced, or read so far.
+        found: u64,
+    },
+    /// An answer lacks the `Location` that must be in it, or has no URL there.
+    #[error("expected an answer with the header Location, found none that is a URL")]
+    NoLocation,
+    /// A redirect leads on and on.
+    #[error("expected an answer, found one redirect after another")]
+    RedirectLoop,
+    /// A redirect or a token service would be asked without TLS.
+    #[error("expected HTTPS as for the registry, found a way on to {host} without it")]
+    LeavesTls {
+        /// Where to.
+        host: String,
+    },
+    /// The token service is no URL.
+    #[error("expected the URL of a token service, found {realm:?}")]
+    InvalidRealm {
+        /// What is there.
+        realm: String,
+    },
+    /// The token service's answer holds no token.
+    #[error("found a malformed token")]
+    InvalidToken,
+    /// An identity token, and nobody to exchange it.
+    #[error("expected a token service, as there is an identity token, found a registry without one")]
+    NoTokenService,
+    /// Credentials are needed and there are none.
+    #[error("it wants credentials, and none are configured for it")]
+    NoCredential,
+    /// The token service does not take what is configured.
+    #[error("its token service refused the credentials")]
+    CredentialRefused {
+        /// Its answer.
+        source: Box<RequestError>,
+    },
+    /// The machine has no certificates of authorities, as an image without a base.
+    #[error("found no certificates of authorities")]
+    NoTls(#[source] reqwest::Error),
+    /// A file with certificates that is none.
+    #[error("cannot use {path:?} as certificates of authorities")]
+    CaCertificates {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl From<reqwest::Error> for RequestError {
+    fn from(error: reqwest::Error) -> Self {
+        Self::Network(error.without_url())
+    }
+}
+
+impl RequestError {
+    pub(super) fn refused(status: StatusCode, pause: Option<Duration>, text: &[u8]) -> Self {
+        let envelope: Option<OciEnvelope> = serde_json::from_slice(text).ok();
+        let (codes, messages): (Vec<String>, Vec<String>) = match envelope {
+            Some(envelope) => {
+                envelope.errors.into_iter().map(|error| (code(&error.code), error.message)).unzip()
+            }
+            // Not JSON: of a proxy in between. Its page says little; its first line may.
+            None => {
+                let text = String::from_utf8_lossy(text);
+                let line = text.lines().next().unwrap_or_default().trim();
+                let is_page = line.starts_with('<');
+                (Vec::new(), if is_page { Vec::new() } else { vec![line.chars().take(200).collect()] })
+            }
+        };
+        let messages: Vec<String> = messages.into_iter().filter(|message| !message.is_empty()).collect();
+        Self::Refused { status, codes, message: messages.join("; "), pause }
+    }
+
+    pub(super) fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Refused { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// The pause that the registry asks for.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { pause, .. } => *pause,
+            _ => None,
+        }
+    }
+
+    pub(super) fn has_code(&self, wanted: &str) -> bool {
+        matches!(self, Self::Refused { codes, .. } if codes.iter().any(|code| code == wanted))
+    }
+
+    /// Whether the same request may succeed a little later.
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(self, Self::Network(_) | Self::Silent { .. })
+    }
+}
+
+/// As in the specification: `MANIFEST_UNKNOWN`.
+fn code(code: &OciErrorCode) -> String {
+    match serde_json::to_value(code) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => String::new(),
+    }
+}
+
+fn describe(codes: &[String], message: &str) -> String {
+    let codes = codes.join(", ");
+    match (codes.is_empty(), message.is_empty()) {
+        (true, true) => String::new(),
+        (true, false) => format!(": {message}"),
+        (false, true) => format!(": {codes}"),
+        (false, false) => format!(": {codes} ({message})"),
+    }
+}
 
 /// A push or pull that failed.
 #[derive(Debug, thiserror::Error)]
@@ -12,11 +193,39 @@ pub enum RegistryError {
     /// The image in the layout is not as expected, or the layout cannot be written.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// The machine has no certificates of authorities, as an image without a base.
+    /// TLS cannot begin, for want of certificates of authorities.
     #[error("cannot set up TLS")]
     NoTls {
         /// Why not.
-        source: Box<Protocol>,
+        source: Box<RequestError>,
+    },
+    /// The registry's name makes no URL.
+    #[error("cannot reach registry {registry}: expected HOST[:PORT]")]
+    InvalidAddress {
+        /// The registry.
+        registry: String,
+    },
+    /// The registry wants fewer requests.
+    #[error("cannot {operation} registry {registry}: it wants fewer requests")]
+    RateLimited {
+        /// What was tried.
+        operation: &'static str,
+        /// The registry.
+        registry: String,
+        /// How long to wait, if it says so.
+        pause: Option<Duration>,
+        /// Its answer.
+        source: Box<RequestError>,
+    },
+    /// The registry makes no repository for a push.
+    #[error("cannot push to {repository}: registry {registry} has no such repository")]
+    NoSuchRepository {
+        /// The repository.
+        repository: String,
+        /// The registry.
+        registry: String,
+        /// Its answer.
+        source: Box<RequestError>,
     },
     /// Nothing answers at the registry's address.
     #[error("cannot reach registry {registry}")]
@@ -24,7 +233,7 @@ pub enum RegistryError {
         /// The registry.
         registry: String,
         /// Why not.
-        source: Box<Protocol>,
+        source: Box<RequestError>,
     },
     /// The registry answered and then fell silent.
     #[error("cannot {operation} registry {registry}: it did not answer in time")]
@@ -34,7 +243,7 @@ pub enum RegistryError {
         /// The registry.
         registry: String,
         /// Which request.
-        source: Box<Protocol>,
+        source: Box<RequestError>,
     },
     /// The registry has no such tag, digest or repository.
     #[error("no such image {reference} in registry {registry}")]
@@ -52,7 +261,7 @@ pub enum RegistryError {
         /// The repository.
         repository: String,
         /// Its answer.
-        source: Box<Protocol>,
+        source: Box<RequestError>,
     },
     /// 403: the credentials do not suffice.
     #[error("registry {registry} denies access to {repository}")]
@@ -62,7 +271,7 @@ pub enum RegistryError {
         /// The repository.
         repository: String,
         /// Its answer.
-        source: Box<Protocol>,
+        source: Box<RequestError>,
     },
     /// Credentials are configured and cannot be had.
     #[error("cannot get credentials for registry {registry}")]
@@ -71,12 +280,6 @@ pub enum RegistryError {
         registry: String,
         /// Why not.
         source: CredentialsError,
-    },
-    /// The registry's token fits no HTTP header.
-    #[error("cannot log in to registry {registry}: found a malformed token")]
-    InvalidToken {
-        /// The registry.
-        registry: String,
     },
     /// The registry's content is not what its digest says.
     #[error("cannot pull {noun} {digest}: found content with digest {found}")]
@@ -136,7 +339,7 @@ pub enum RegistryError {
         /// The registry.
         registry: String,
         /// Its answer.
-        source: Box<Protocol>,
+        source: Box<RequestError>,
     },
     /// A part of the push or pull ended early.
     #[error("cannot {operation} registry {registry}: interrupted")]
@@ -154,8 +357,21 @@ impl RegistryError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Layout(error) => error.hint(),
+            Self::NoTls { source } if matches!(**source, RequestError::CaCertificates { .. }) => {
+                Some("name a file with certificates in PEM form".into())
+            }
             Self::NoTls { .. } => {
-                Some("install ca-certificates, or name a file of them in SSL_CERT_FILE".into())
+                Some("install ca-certificates, or name a file of them with --ca-cert".into())
+            }
+            Self::RateLimited { pause: Some(pause), .. } => Some(format!(
+                "try again in {} s, or log in: many registries allow more then",
+                pause.as_secs()
+            )),
+            Self::RateLimited { .. } => {
+                Some("try again later, or log in: many registries allow more then".into())
+            }
+            Self::NoSuchRepository { .. } => {
+                Some("create it first: some registries make none by a push".into())
             }
             Self::Unreachable { registry, .. } => {
                 Some(format!("check that a registry runs at {registry}; if it has no TLS, use --insecure"))
@@ -163,78 +379,64 @@ impl RegistryError {
             Self::TimedOut { .. } => Some("try again; what was sent already is not sent again".into()),
             Self::NoSuchImage { .. } => Some("check the repository and the tag".into()),
             Self::Unauthorized { registry, .. } | Self::Denied { registry, .. } => {
-                Some(format!("log in with: docker login {registry}"))
-            }
-            Self::Credentials { registry, source: CredentialsError::IdentityToken } => {
-                Some(format!("log in with a password or access token: docker login {registry}"))
+                Some(format!("log in with: wharf login {registry}"))
             }
             Self::Credentials { registry, .. } => {
-                Some(format!("check Docker's configuration with: docker login {registry}"))
+                Some(format!("check Docker's configuration, or log in anew with: wharf login {registry}"))
             }
             _ => None,
         }
     }
 
-    /// Sorts what `oci-client` says by what the user can do about it.
-    pub(super) fn from_protocol(operation: &'static str, reference: &Reference, error: Protocol) -> Self {
+    /// Sorts failures by what the user can do about them.
+    pub(super) fn from_request(tried: Tried, reference: &Reference, error: RequestError) -> Self {
+        let operation = tried.operation;
         let registry = reference.registry().to_owned();
         let repository = reference.repository().to_owned();
-        let kind = Kind::of(&error);
+        let pause = error.pause();
+        let is_missing = ["MANIFEST_UNKNOWN", "NOT_FOUND"].iter().any(|code| error.has_code(code))
+            || error.status() == Some(StatusCode::NOT_FOUND);
         let source = Box::new(error);
-        match kind {
-            Kind::Unreachable => Self::Unreachable { registry, source },
-            Kind::TimedOut => Self::TimedOut { operation, registry, source },
-            Kind::NotFound => Self::NoSuchImage { reference: reference.familiar(), registry },
-            Kind::Unauthorized => Self::Unauthorized { registry, repository, source },
-            Kind::Denied => Self::Denied { registry, repository, source },
-            Kind::Other => Self::Failed { operation, registry, source },
-        }
-    }
-}
-
-enum Kind {
-    Unreachable,
-    TimedOut,
-    NotFound,
-    Unauthorized,
-    Denied,
-    Other,
-}
-
-impl Kind {
-    fn of(error: &Protocol) -> Self {
-        match error {
-            Protocol::RequestError(error) => match error.status() {
-                Some(status) => Self::of_status(status.as_u16()),
-                None if error.is_connect() => Self::Unreachable,
-                None if error.is_timeout() => Self::TimedOut,
-                None => Self::Other,
+        match (&*source, source.status().map(|status| status.as_u16())) {
+            (RequestError::NoTls(_) | RequestError::CaCertificates { .. }, _) => Self::NoTls { source },
+            (RequestError::Network(error), _) if error.is_connect() => Self::Unreachable { registry, source },
+            (RequestError::Network(error), _) if error.is_timeout() => {
+                Self::TimedOut { operation, registry, source }
+            }
+            (RequestError::Silent { .. }, _) => Self::TimedOut { operation, registry, source },
+            (RequestError::NoCredential | RequestError::CredentialRefused { .. }, _) | (_, Some(401)) => {
+                Self::Unauthorized { registry, repository, source }
+            }
+            (_, Some(403)) => Self::Denied { registry, repository, source },
+            (_, Some(429)) => Self::RateLimited { operation, registry, pause, source },
+            _ => match tried.missing {
+                Missing::Image if is_missing || source.has_code("NAME_UNKNOWN") => {
+                    Self::NoSuchImage { reference: reference.familiar(), registry }
+                }
+                Missing::Repository if is_missing || source.has_code("NAME_UNKNOWN") => {
+                    Self::NoSuchRepository { repository, registry, source }
+                }
+                _ => Self::Failed { operation, registry, source },
             },
-            Protocol::ServerError { code, .. } => Self::of_status(*code),
-            Protocol::UnauthorizedError { .. } | Protocol::AuthenticationFailure(_) => Self::Unauthorized,
-            Protocol::ImageManifestNotFoundError(_) => Self::NotFound,
-            Protocol::RegistryError { envelope, .. } => envelope
-                .errors
-                .iter()
-                .find_map(|error| match error.code {
-                    OciErrorCode::ManifestUnknown | OciErrorCode::NameUnknown | OciErrorCode::NotFound => {
-                        Some(Self::NotFound)
-                    }
-                    OciErrorCode::Unauthorized => Some(Self::Unauthorized),
-                    OciErrorCode::Denied => Some(Self::Denied),
-                    _ => None,
-                })
-                .unwrap_or(Self::Other),
-            _ => Self::Other,
         }
     }
+}
 
-    fn of_status(status: u16) -> Self {
-        match status {
-            401 => Self::Unauthorized,
-            403 => Self::Denied,
-            404 => Self::NotFound,
-            _ => Self::Other,
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(text: &str) -> String {
+        RequestError::refused(StatusCode::FORBIDDEN, None, text.as_bytes()).to_string()
+    }
+
+    #[test]
+    fn an_answer_is_told_in_its_own_words() {
+        let json = r#"{"errors":[{"code":"DENIED","message":"no such right"},{"code":"ODD"}]}"#;
+        assert_eq!(said(json), "it answered 403 Forbidden: DENIED, ODD (no such right)");
+        assert_eq!(said(r#"{"errors":[{"code":"DENIED"}]}"#), "it answered 403 Forbidden: DENIED");
+        assert_eq!(said("go away\nnow"), "it answered 403 Forbidden: go away");
+        assert_eq!(said("<html><body>"), "it answered 403 Forbidden");
+        assert_eq!(said(""), "it answered 403 Forbidden");
     }
 }

@@ -9,6 +9,8 @@ pub enum Transfer {
     Complete,
     /// The other side had it.
     AlreadyThere,
+    /// The registry had it in another repository.
+    Mounted,
 }
 
 /// Hears of each layer and configuration on its way. Called from several
@@ -21,6 +23,11 @@ pub trait Progress: Send + Sync {
 
     /// Some more bytes of a blob have gone.
     fn advanced(&self, digest: &Digest, bytes: u64) {
+        let _ = (digest, bytes);
+    }
+
+    /// Bytes that had gone were in vain, and will go again.
+    fn withdrawn(&self, digest: &Digest, bytes: u64) {
         let _ = (digest, bytes);
     }
 

@@ -1,30 +1,30 @@
 //! Registry → layout: the index or manifest, its children, their blobs, and
 //! last the name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use oci_client::client::SizedStream;
-use oci_client::errors::OciDistributionError;
+use http::header::RANGE;
+use http::{HeaderValue, Method, StatusCode};
+use reqwest::Response;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
-use super::{CHUNKS_AHEAD, Progress, RegistryError, Session, Transfer};
-use crate::layout::{BlobWriter, FinishedBlob, LARGEST_DOCUMENT, Layout, LayoutError};
+use super::error::{RequestError, Tried};
+use super::transport::Request;
+use super::{Progress, RegistryError, Session, Transfer};
+use crate::layout::{BlobWriter, FinishedBlob, Layout, LayoutError};
 use crate::{Descriptor, Digest, Index, Manifest, MediaType, Target};
 
-const PULL_FROM: &str = "pull from";
-
-/// A document that came and is not in the layout yet.
-struct Document {
-    descriptor: Descriptor,
-    content: Bytes,
-}
-
+const PULL: Tried = Tried::image("pull from");
+const PULL_BLOB: Tried = Tried::new("pull a blob from");
+/// Parts between network and disk, for each blob.
+const PARTS_AHEAD: usize = 4;
 /// Most manifests of an index that are fetched: no image has so many platforms.
 const MOST_MANIFESTS: usize = 256;
 
@@ -35,72 +35,77 @@ pub(super) async fn pull(
 ) -> Result<Descriptor, RegistryError> {
     let kept = layout.clone();
     blocking(session, move || kept.use_blobs()).await??;
-    let image = fetch(session, session.reference.target(), None).await?;
-    let mut documents: Vec<Document> = Vec::new();
-    if image.descriptor.media_type.is_index() {
-        let children = parse::<Index>(session, &image)?.manifests;
+    let (image, content) = fetch(session, session.reference.target(), None).await?;
+    let mut documents: Vec<(Descriptor, Bytes)> = Vec::new();
+    if image.media_type.is_index() {
+        let mut children = parse::<Index>(session, &content)?.manifests;
         if children.len() > MOST_MANIFESTS {
             let text = format!("{} manifests in an index: expected at most {MOST_MANIFESTS}", children.len());
             return Err(invalid(session, serde::de::Error::custom(text)));
         }
-        for child in children {
-            if documents.iter().any(|known| known.descriptor.digest == child.digest) {
-                continue;
-            }
-            if !child.media_type.is_manifest() {
-                return Err(not_an_image(session, &child.media_type));
-            }
-            documents.push(fetch(session, &Target::Digest(child.digest), Some(&child)).await?);
+        let mut known = BTreeSet::new();
+        children.retain(|child| known.insert(child.digest));
+        if let Some(child) = children.iter().find(|child| !child.media_type.is_manifest()) {
+            return Err(not_an_image(session, &child.media_type));
         }
+        documents = stream::iter(&children)
+            .map(async |child| {
+                // What the layout has need not come again.
+                let content = match layout.contains(child) {
+                    true => layout.read_blob(child).ok().map(Bytes::from),
+                    false => None,
+                };
+                match content {
+                    Some(content) => Ok((child.clone(), content)),
+                    None => fetch(session, &Target::Digest(child.digest), Some(child)).await,
+                }
+            })
+            .buffered(session.concurrency())
+            .try_collect()
+            .await?;
     } else {
-        documents.push(Document { descriptor: image.descriptor.clone(), content: image.content.clone() });
+        documents.push((image.clone(), content.clone()));
     }
 
     let mut blobs = BTreeMap::new();
-    for document in &documents {
-        let manifest: Manifest = parse(session, document)?;
+    for (_, content) in &documents {
+        let manifest: Manifest = parse(session, content)?;
         blobs.extend(manifest.blobs().map(|blob| (blob.digest, blob.clone())));
     }
-    stream::iter(blobs.values())
+    let mut blobs: Vec<Descriptor> = blobs.into_values().collect();
+    blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
+    stream::iter(&blobs)
         .map(|blob| pull_blob(session, layout, blob, &progress))
-        .buffer_unordered(session.concurrency)
+        .buffer_unordered(session.concurrency())
         .try_collect::<()>()
         .await?;
 
     // After what they need, so that a document in the layout is never without it.
-    documents.push(Document { descriptor: image.descriptor.clone(), content: image.content });
-    for Document { descriptor, content } in documents {
+    documents.push((image.clone(), content));
+    for (descriptor, content) in documents {
         layout.write_blob(descriptor.media_type, &content)?;
     }
-    layout.tag(&session.reference, &image.descriptor)?;
-    tracing::info!(reference = %session.reference, digest = %image.descriptor.digest, "image pulled");
-    Ok(image.descriptor)
+    layout.tag(&session.reference, &image)?;
+    tracing::info!(reference = %session.reference, digest = %image.digest, "image pulled");
+    Ok(image)
 }
 
 /// Fetches an index or manifest and compares it with what is known of it.
-async fn fetch(
+pub(super) async fn fetch(
     session: &Session,
     target: &Target,
     expected: Option<&Descriptor>,
-) -> Result<Document, RegistryError> {
-    let accepted = [MediaType::Index, MediaType::Manifest, MediaType::DockerIndex, MediaType::DockerManifest];
-    let accepted: Vec<&str> = accepted.iter().map(MediaType::as_str).collect();
-    let (content, _) =
-        session.protocol.pull_manifest_raw(&session.target(target), &session.auth, &accepted).await.map_err(
-            |error| match target {
-                Target::Digest(digest) if session.reference.target() != target => {
-                    let child = session.reference.with_digest(*digest);
-                    RegistryError::from_protocol(PULL_FROM, &child, error)
-                }
-                _ => session.error(PULL_FROM, error),
-            },
-        )?;
+) -> Result<(Descriptor, Bytes), RegistryError> {
+    let Some(content) = session.read_document(target, PULL).await? else {
+        let reference = match target {
+            Target::Digest(digest) => session.reference.with_digest(*digest),
+            Target::Tag(_) => session.reference.clone(),
+        };
+        let registry = session.reference.registry().into();
+        return Err(RegistryError::NoSuchImage { reference: reference.familiar(), registry });
+    };
     let (digest, found) = (Digest::of(&content), content.len() as u64);
     let noun = "manifest";
-    if found > LARGEST_DOCUMENT {
-        let reference = session.reference.familiar();
-        return Err(RegistryError::TooLarge { noun, reference, limit: LARGEST_DOCUMENT, found });
-    }
     match target {
         Target::Digest(wanted) if *wanted != digest => {
             return Err(RegistryError::DigestDiffers { noun, digest: *wanted, found: digest });
@@ -111,10 +116,10 @@ async fn fetch(
         if expected.size != found {
             return Err(RegistryError::SizeDiffers { noun, digest, expected: expected.size, found });
         }
-        return Ok(Document { descriptor: expected.clone(), content });
+        return Ok((expected.clone(), content));
     }
     let media_type = media_type(session, &content)?;
-    Ok(Document { descriptor: Descriptor::new(media_type, digest, found), content })
+    Ok((Descriptor::new(media_type, digest, found), content))
 }
 
 /// What a document is, by what it says or, where OCI lets it be silent, by its
@@ -149,20 +154,13 @@ async fn pull_blob(
         progress.finished(&blob.digest, Transfer::AlreadyThere);
         return Ok(());
     }
-    let target = session.target(session.reference.target());
-    let digest = blob.digest.to_string();
-    let content = session
-        .protocol
-        .pull_blob_stream(&target, digest.as_str())
-        .await
-        .map_err(|error| session.error(PULL_FROM, error))?;
-    let finished = receive(session, layout.blob_writer()?, content, blob, progress).await?;
-    let (digest, expected) = (blob.digest, blob.size);
-    if finished.digest != digest {
-        return Err(RegistryError::DigestDiffers { noun: "blob", digest, found: finished.digest });
-    }
+    let finished = receive(session, layout.blob_writer()?, blob, progress).await?;
+    let (noun, digest, expected) = ("blob", blob.digest, blob.size);
     if finished.size != expected {
-        return Err(RegistryError::SizeDiffers { noun: "blob", digest, expected, found: finished.size });
+        return Err(RegistryError::SizeDiffers { noun, digest, expected, found: finished.size });
+    }
+    if finished.digest != digest {
+        return Err(RegistryError::DigestDiffers { noun, digest, found: finished.digest });
     }
     let media_type = blob.media_type.clone();
     blocking(session, move || finished.commit(media_type)).await??;
@@ -175,49 +173,95 @@ async fn pull_blob(
 async fn receive(
     session: &Session,
     mut writer: BlobWriter,
-    mut content: SizedStream,
     blob: &Descriptor,
     progress: &Arc<dyn Progress>,
 ) -> Result<FinishedBlob, RegistryError> {
-    let (sender, mut receiver) = mpsc::channel::<Bytes>(CHUNKS_AHEAD);
+    let (sender, mut receiver) = mpsc::channel::<Bytes>(PARTS_AHEAD);
     let written = blocking(session, move || -> Result<FinishedBlob, LayoutError> {
-        while let Some(chunk) = receiver.blocking_recv() {
-            writer.write_all(&chunk).map_err(|source| LayoutError::Write { source })?;
+        while let Some(part) = receiver.blocking_recv() {
+            writer.write_all(&part).map_err(|source| LayoutError::Write { source })?;
         }
         writer.finish()
     });
-    let (noun, digest, expected) = ("blob", blob.digest, blob.size);
-    let received = async move {
-        let mut found = 0;
-        while let Some(chunk) = content.next().await {
-            let chunk = match chunk {
-                Ok(chunk) => chunk,
-                // At the end `oci-client` compares the digest; ours tells more.
-                Err(error) if is_digest_error(&error) => break,
-                Err(error) => {
-                    // Past a wrong size the cause is that size.
-                    return Err(session.error(PULL_FROM, OciDistributionError::IoError(error)));
-                }
-            };
-            found += chunk.len() as u64;
-            if found > expected {
-                return Err(RegistryError::SizeDiffers { noun, digest, expected, found });
-            }
-            progress.advanced(&digest, chunk.len() as u64);
-            // The writer has failed, and its own error says why.
-            if sender.send(chunk).await.is_err() {
-                break;
-            }
-        }
-        Ok(())
-    };
-    let (received, written) = futures_util::join!(received, written);
+    let (received, written) = futures_util::join!(download(session, blob, sender, progress), written);
     received?;
     Ok(written??)
 }
 
-fn is_digest_error(error: &std::io::Error) -> bool {
-    matches!(error.get_ref(), Some(inner) if inner.is::<oci_client::errors::DigestError>())
+/// Passes a blob's bytes on; after a fault that may pass, from where it broke off.
+async fn download(
+    session: &Session,
+    blob: &Descriptor,
+    sender: mpsc::Sender<Bytes>,
+    progress: &Arc<dyn Progress>,
+) -> Result<(), RegistryError> {
+    let transport = &session.transport;
+    let url = transport.url(&format!("blobs/{}", blob.digest));
+    let (mut received, mut attempt) = (0, 0);
+    loop {
+        let mut request = Request::new(Method::GET, url.clone());
+        if received > 0
+            && let Ok(range) = HeaderValue::try_from(format!("bytes={received}-"))
+        {
+            request = request.header(RANGE, range);
+        }
+        let answer = transport.send(request, PULL_BLOB).await?;
+        // Whoever knows no ranges begins anew: what is here already is skipped.
+        let mut skip = match answer.status() {
+            StatusCode::PARTIAL_CONTENT if received > 0 => 0,
+            StatusCode::OK => received,
+            _ => return Err(transport.refused(PULL_BLOB, answer).await),
+        };
+        let before = received;
+        let Err(error) = pass_on(session, answer, blob, &mut received, &mut skip, &sender, progress).await?
+        else {
+            return Ok(());
+        };
+        if received > before {
+            attempt = 0;
+        }
+        let pause = match error.is_passing() {
+            true => transport.backoff(None, attempt),
+            false => None,
+        };
+        let Some(pause) = pause else { return Err(transport.failed(PULL_BLOB, error)) };
+        tracing::debug!(digest = %blob.digest, %error, received, ?pause, "downloading again");
+        attempt += 1;
+        sleep(pause).await;
+    }
+}
+
+/// Passes one answer's bytes on. What is wrong with the connection is the inner
+/// error.
+async fn pass_on(
+    session: &Session,
+    mut answer: Response,
+    blob: &Descriptor,
+    received: &mut u64,
+    skip: &mut u64,
+    sender: &mpsc::Sender<Bytes>,
+    progress: &Arc<dyn Progress>,
+) -> Result<Result<(), RequestError>, RegistryError> {
+    let (noun, digest, expected) = ("blob", blob.digest, blob.size);
+    loop {
+        let mut part = match session.transport.next_chunk(&mut answer).await {
+            Ok(Some(part)) => part,
+            Ok(None) => return Ok(Ok(())),
+            Err(error) => return Ok(Err(error)),
+        };
+        let skipped = usize::try_from(*skip).unwrap_or(usize::MAX).min(part.len());
+        *skip -= skipped as u64;
+        let part = part.split_off(skipped);
+        *received += part.len() as u64;
+        if *received > expected {
+            return Err(RegistryError::SizeDiffers { noun, digest, expected, found: *received });
+        }
+        progress.advanced(&digest, part.len() as u64);
+        // The writer has failed, and its own error says why.
+        if sender.send(part).await.is_err() {
+            return Ok(Ok(()));
+        }
+    }
 }
 
 async fn blocking<T: Send + 'static>(
@@ -225,13 +269,13 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, RegistryError> {
     spawn_blocking(work).await.map_err(|_| RegistryError::Interrupted {
-        operation: PULL_FROM,
+        operation: "pull from",
         registry: session.reference.registry().into(),
     })
 }
 
-fn parse<'a, T: Deserialize<'a>>(session: &Session, document: &'a Document) -> Result<T, RegistryError> {
-    serde_json::from_slice(&document.content).map_err(|error| invalid(session, error))
+fn parse<'a, T: Deserialize<'a>>(session: &Session, content: &'a [u8]) -> Result<T, RegistryError> {
+    serde_json::from_slice(content).map_err(|error| invalid(session, error))
 }
 
 fn invalid(session: &Session, source: serde_json::Error) -> RegistryError {

@@ -1,19 +1,26 @@
-//! Layout → registry: blobs, then manifests, then the index.
+//! Layout → registry: blobs, then manifests, then the index, then what refers to it.
 
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use http::HeaderValue;
-use oci_client::errors::OciDistributionError;
-use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, StatusCode};
 
-use super::{CHUNK, CHUNKS_AHEAD, Progress, RegistryError, Session, Transfer};
-use crate::layout::{BlobReader, Layout, LayoutError};
-use crate::{Descriptor, Digest, Target};
+use super::error::Tried;
+use super::transport::Request;
+use super::upload::Upload;
+use super::{Progress, RegistryError, Session, Transfer};
+use crate::layout::{Layout, LayoutError};
+use crate::{Descriptor, Digest, Manifest, Target};
+
+const ASK: Tried = Tried::new("ask for a blob in");
+const PUT: Tried = Tried::repository("push a manifest to");
+/// Questions at a time. They are small, and the way to a registry may be long.
+const QUESTIONS: usize = 16;
+/// Images of other repositories that are looked through for blobs to mount.
+const MOST_SOURCES: usize = 64;
 
 pub(super) async fn push(
     session: &Session,
@@ -22,97 +29,111 @@ pub(super) async fn push(
     progress: Arc<dyn Progress>,
 ) -> Result<Descriptor, RegistryError> {
     let manifests = layout.manifests(&image)?;
-    let blobs: BTreeMap<Digest, &Descriptor> =
-        manifests.iter().flat_map(|(_, manifest)| manifest.blobs()).map(|blob| (blob.digest, blob)).collect();
-    stream::iter(blobs.into_values())
-        .map(|blob| push_blob(session, layout, blob, &progress))
-        .buffer_unordered(session.concurrency)
+    let blobs = blobs_of(&manifests);
+    // One question, and usually the only one: does the name mean this already?
+    if session.digest_of(session.reference.target()).await? == Some(image.digest) {
+        for blob in blobs.values() {
+            progress.started(blob);
+            progress.finished(&blob.digest, Transfer::AlreadyThere);
+        }
+        tracing::info!(reference = %session.reference, digest = %image.digest, "nothing to push");
+        return Ok(image);
+    }
+    push_blobs(session, layout, blobs.into_values(), &progress).await?;
+    stream::iter(manifests.iter().filter(|(child, _)| child.digest != image.digest))
+        .map(|(child, _)| push_manifest(session, layout, child, Target::Digest(child.digest)))
+        .buffer_unordered(session.concurrency())
         .try_collect::<()>()
         .await?;
-    for (child, _) in manifests.iter().filter(|(child, _)| child.digest != image.digest) {
-        push_manifest(session, layout, child, &Target::Digest(child.digest)).await?;
-    }
-    push_manifest(session, layout, &image, session.reference.target()).await?;
+    push_manifest(session, layout, &image, session.reference.target().clone()).await?;
     tracing::info!(reference = %session.reference, digest = %image.digest, "image pushed");
     Ok(image)
 }
 
-async fn push_blob(
-    session: &Session,
-    layout: &Layout,
-    blob: &Descriptor,
-    progress: &Arc<dyn Progress>,
-) -> Result<(), RegistryError> {
-    progress.started(blob);
-    let reader = layout.open_blob(blob)?;
-    let target = session.target(session.reference.target());
-    let digest = blob.digest.to_string();
-    let is_there = session
-        .protocol
-        .blob_exists(&target, &digest)
-        .await
-        .map_err(|error| session.error("ask for a blob in", error))?;
-    if is_there {
-        progress.finished(&blob.digest, Transfer::AlreadyThere);
-        return Ok(());
-    }
-    let damage = Arc::new(Mutex::new(None));
-    let content = content(reader, blob, Arc::clone(progress), Arc::clone(&damage));
-    let sent = session.protocol.push_blob_stream(&target, content, &digest, Some(blob.size)).await;
-    // The cause, where the error of the request only says that its body failed.
-    if let Some(error) = damage.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        return Err(RegistryError::Layout(error));
-    }
-    sent.map_err(|error| session.error("push a blob to", error))?;
-    progress.finished(&blob.digest, Transfer::Complete);
-    tracing::debug!(digest = %blob.digest, size = blob.size, "blob pushed");
-    Ok(())
+fn blobs_of(manifests: &[(Descriptor, Manifest)]) -> BTreeMap<Digest, &Descriptor> {
+    manifests.iter().flat_map(|(_, manifest)| manifest.blobs()).map(|blob| (blob.digest, blob)).collect()
 }
 
-/// A blob's content, read ahead on a thread for blocking work. Its last chunk
-/// is held back until all of it is verified: a damaged blob ends in an error,
-/// and the registry never has the whole of it.
-fn content(
-    mut reader: BlobReader,
-    blob: &Descriptor,
-    progress: Arc<dyn Progress>,
-    damage: Arc<Mutex<Option<LayoutError>>>,
-) -> impl stream::Stream<Item = Result<Bytes, OciDistributionError>> + Send + 'static {
-    let digest = blob.digest;
-    let mut left = blob.size;
-    let (sender, receiver) = mpsc::channel::<Result<Bytes, OciDistributionError>>(CHUNKS_AHEAD);
-    drop(spawn_blocking(move || {
-        while left > 0 {
-            let length = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
-            let mut chunk = vec![0; length];
-            left -= length as u64;
-            let read = reader.read_exact(&mut chunk).map_err(|source| LayoutError::Read { source });
-            let checked = match left {
-                0 => reader.verify().and(read),
-                _ => read,
-            };
-            let failed = checked.is_err();
-            let item = checked.map(|()| Bytes::from(chunk)).map_err(|error| {
-                let message = error.to_string();
-                *damage.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                OciDistributionError::GenericError(Some(message))
-            });
-            // Nobody listens any more when the request has failed.
-            if sender.blocking_send(item).is_err() || failed {
-                return;
+/// Sends the blobs that the registry lacks.
+pub(super) async fn push_blobs(
+    session: &Session,
+    layout: &Layout,
+    blobs: impl Iterator<Item = &Descriptor>,
+    progress: &Arc<dyn Progress>,
+) -> Result<(), RegistryError> {
+    let asked: Vec<(&Descriptor, bool)> = stream::iter(blobs)
+        .map(async |blob| {
+            // Before any is sent: a layout that lacks one is no image.
+            layout.open_blob(blob)?;
+            Ok::<_, RegistryError>((blob, is_there(session, blob).await?))
+        })
+        .buffer_unordered(QUESTIONS)
+        .try_collect()
+        .await?;
+    let mut missing = Vec::new();
+    for (blob, is_there) in asked {
+        progress.started(blob);
+        match is_there {
+            true => progress.finished(&blob.digest, Transfer::AlreadyThere),
+            false => missing.push(blob),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut sources = sources(session, layout, &missing);
+    let scopes: std::collections::BTreeSet<String> =
+        sources.values().map(|repository| format!("repository:{repository}:pull")).collect();
+    if !scopes.is_empty()
+        && !session.transport.authority().widen(&session.transport, scopes.into_iter().collect()).await
+    {
+        sources.clear();
+    }
+    // The largest first: alone at the end it would take its time alone.
+    missing.sort_by_key(|blob| std::cmp::Reverse(blob.size));
+    stream::iter(missing)
+        .map(async |blob| {
+            let mount_from = sources.get(&blob.digest).map(String::as_str);
+            let transfer = Upload { session, layout, blob, mount_from, progress }.run().await?;
+            progress.finished(&blob.digest, transfer);
+            tracing::debug!(digest = %blob.digest, size = blob.size, ?transfer, "blob pushed");
+            Ok(())
+        })
+        .buffer_unordered(session.concurrency())
+        .try_collect::<()>()
+        .await
+}
+
+async fn is_there(session: &Session, blob: &Descriptor) -> Result<bool, RegistryError> {
+    let url = session.transport.url(&format!("blobs/{}", blob.digest));
+    let answer = session.transport.send(Request::new(Method::HEAD, url), ASK).await?;
+    match answer.status() {
+        status if status.is_success() => Ok(true),
+        StatusCode::NOT_FOUND => Ok(false),
+        _ => Err(session.transport.refused(ASK, answer).await),
+    }
+}
+
+/// For each blob, a repository of the same registry that had it when an image of
+/// that name was pushed or pulled here. If it has it no more, the blob is sent.
+fn sources(session: &Session, layout: &Layout, missing: &[&Descriptor]) -> BTreeMap<Digest, String> {
+    let mut sources = BTreeMap::new();
+    let entries = layout.list().unwrap_or_default();
+    let others = entries.iter().filter_map(|entry| {
+        let reference = entry.reference.as_ref()?;
+        let is_other = reference.registry() == session.reference.registry()
+            && reference.repository() != session.reference.repository();
+        is_other.then_some((reference, &entry.descriptor))
+    });
+    for (reference, descriptor) in others.take(MOST_SOURCES) {
+        let Ok(manifests) = layout.manifests(descriptor) else { continue };
+        for digest in blobs_of(&manifests).into_keys() {
+            if missing.iter().any(|blob| blob.digest == digest) {
+                sources.entry(digest).or_insert_with(|| reference.repository().to_owned());
             }
         }
-    }));
-    stream::unfold(receiver, move |mut receiver| {
-        let progress = Arc::clone(&progress);
-        async move {
-            let item = receiver.recv().await?;
-            if let Ok(chunk) = &item {
-                progress.advanced(&digest, chunk.len() as u64);
-            }
-            Some((item, receiver))
-        }
-    })
+    }
+    sources
 }
 
 /// Sends a document's own bytes, so that its digest is the same over there.
@@ -120,9 +141,19 @@ async fn push_manifest(
     session: &Session,
     layout: &Layout,
     descriptor: &Descriptor,
-    target: &Target,
+    target: Target,
 ) -> Result<(), RegistryError> {
     let content = layout.read_blob(descriptor)?;
+    put_manifest(session, descriptor, content.into(), &target).await.map(drop)
+}
+
+/// Sends a document; returns whether the registry says that it knows its subject.
+pub(super) async fn put_manifest(
+    session: &Session,
+    descriptor: &Descriptor,
+    content: Bytes,
+    target: &Target,
+) -> Result<bool, RegistryError> {
     let not_an_image = |_| {
         RegistryError::Layout(LayoutError::NotAnImage {
             digest: descriptor.digest,
@@ -130,10 +161,12 @@ async fn push_manifest(
         })
     };
     let media_type = HeaderValue::from_str(descriptor.media_type.as_str()).map_err(not_an_image)?;
-    session
-        .protocol
-        .push_manifest_raw(&session.target(target), content, media_type)
-        .await
-        .map_err(|error| session.error("push a manifest to", error))?;
-    Ok(())
+    let request = Request::new(Method::PUT, session.manifest_url(target))
+        .header(CONTENT_TYPE, media_type)
+        .body(content);
+    let answer = session.transport.send(request, PUT).await?;
+    match answer.status() {
+        status if status.is_success() => Ok(answer.headers().contains_key("oci-subject")),
+        _ => Err(session.transport.refused(PUT, answer).await),
+    }
 }

@@ -25,7 +25,11 @@ pub const HANGS: Duration = Duration::from_secs(60);
 
 /// How the tests speak to registries: one place for what all of them set.
 pub fn options() -> ClientOptions {
-    ClientOptions { read_timeout: Duration::from_secs(5), ..ClientOptions::default() }
+    ClientOptions {
+        read_timeout: Duration::from_secs(5),
+        backoff: Duration::from_millis(1),
+        ..ClientOptions::default()
+    }
 }
 
 pub fn client() -> Client {

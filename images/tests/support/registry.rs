@@ -531,9 +531,8 @@ impl Shared {
         let mut store = self.store.lock().unwrap();
         let token = format!("token-{}", store.number());
         // Several scopes come as several parameters, or parted by spaces.
-        let pairs = text.split('&').filter_map(|pair| pair.strip_prefix("scope="));
-        let scopes =
-            pairs.map(decode).flat_map(|scope| scope.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        let pairs = form_urlencoded::parse(text.as_bytes()).filter(|(key, _)| key == "scope");
+        let scopes = pairs.flat_map(|(_, scope)| scope.split(' ').map(str::to_owned).collect::<Vec<_>>());
         store.tokens.insert(token.clone(), scopes.collect());
         // The names of the two specifications for the same.
         let name = if is_post { "access_token" } else { "token" };
@@ -560,15 +559,7 @@ fn split(path: &str) -> Option<(&str, &str, &str)> {
 }
 
 pub fn parse_query(query: &str) -> HashMap<String, String> {
-    query
-        .split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .map(|(key, value)| (decode(key), decode(value)))
-        .collect()
-}
-
-fn decode(text: &str) -> String {
-    percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8().unwrap().into_owned()
+    form_urlencoded::parse(query.as_bytes()).into_owned().collect()
 }
 
 pub fn base64(text: &str) -> String {
