@@ -401,7 +401,9 @@ async fn a_redirected_download_that_broke_off_goes_on_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_stops_in_the_middle_is_given_up_and_named() {
-    let (registry, reference, sample, _folder, layout) = hosted(Quirks::default(), 3 * MIB).await;
+    // Without ranges each attempt is in vain.
+    let quirks = Quirks { ranges: false, ..Quirks::default() };
+    let (registry, reference, sample, _folder, layout) = hosted(quirks, 3 * MIB).await;
     let before = listing(layout.root());
     let impatient = Client::new(ClientOptions { read_timeout: Duration::from_millis(200), ..options() });
     for (method, needle, action) in [
@@ -422,6 +424,18 @@ async fn a_registry_that_stops_in_the_middle_is_given_up_and_named() {
     let error = in_time(impatient.push(&sample.layout, &elsewhere, silent())).await.unwrap_err();
     assert!(matches!(error, RegistryError::TimedOut { .. }), "{}", words(&error));
     assert!(error.to_string().contains(&stalled.address), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_that_fell_silent_goes_on_with_a_range() {
+    let (registry, reference, sample, _folder, layout) = hosted(Quirks::default(), 3 * MIB).await;
+    registry.fault(Fault::on("GET", layer_digest(&sample), Action::StopAfter(MIB as u64)));
+    let impatient = Client::new(ClientOptions { read_timeout: Duration::from_millis(200), ..options() });
+    in_time(impatient.pull(&layout, &reference, silent())).await.unwrap();
+    assert_pulled(&layout, &reference, &sample);
+    let gets = registry.requests("GET", &layer_digest(&sample));
+    assert_eq!(gets.len(), 2);
+    assert_eq!(gets[1].header("range"), Some("bytes=1048576-"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -595,6 +609,45 @@ async fn a_push_asks_for_a_mount_of_nothing_that_the_registry_has() {
         push(&sample.layout, &other).await.unwrap();
         assert!(registry.has_image(&sample.layout, REPOSITORY, "2", &sample.index));
         assert_eq!(registry.requests("POST", "/blobs/uploads/").len(), posts);
+    }
+}
+
+/// A registry that has the image as `demo/base:1`, and the same image to be
+/// pushed as `demo/app:1`.
+async fn based(quirks: Quirks) -> (Registry, Reference, Sample) {
+    let (registry, reference, sample) = scene(quirks, 100_000).await;
+    registry.host(&sample.layout, "demo/base", "1", &sample.index);
+    sample.layout.tag(&registry.reference("demo/base:1"), &sample.index).unwrap();
+    (registry, reference, sample)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_of_another_repository_is_mounted_with_a_token_for_both() {
+    let (registry, reference, sample) = based(harbor()).await;
+    push(&sample.layout, &reference).await.unwrap();
+    assert_pushed(&registry, &sample);
+    assert_eq!(uploaded(&registry), 0, "{:#?}", registry.lines());
+    let posts = registry.requests("POST", "/blobs/uploads/");
+    assert_eq!(posts.len(), 2);
+    for post in &posts {
+        assert_eq!(parse_query(&post.query)["from"], "demo/base");
+        assert_eq!(post.status, Some(201));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_that_cannot_be_mounted_is_sent() {
+    let hidden = Tokens { anonymous: true, hidden: Some("demo/base".into()), ..Tokens::default() };
+    for quirks in [
+        Quirks { mount: Mount::Ignored, ..harbor() },
+        Quirks { mount: Mount::Refused(403), ..harbor() },
+        Quirks { mount: Mount::Refused(404), ..harbor() },
+        Quirks { auth: Auth::Tokens(hidden), ..harbor() },
+    ] {
+        let (registry, reference, sample) = based(quirks.clone()).await;
+        push(&sample.layout, &reference).await.unwrap();
+        assert_pushed(&registry, &sample);
+        assert_eq!(uploaded(&registry), sample.layer.size + sample.config.size, "{quirks:?}");
     }
 }
 

@@ -2,7 +2,7 @@
 //! processes with credentials of their own.
 
 // A failing helper is a failing test, and no test uses all of this.
-#![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub, unused_imports)]
 
 pub mod images;
 pub mod process;

@@ -77,6 +77,8 @@ pub enum Mount {
     Mounts,
     /// Answers as if nothing was said of a mount.
     Ignored,
+    /// Answers a mount with this error.
+    Refused(u16),
 }
 
 #[derive(Debug, Clone)]
@@ -97,6 +99,8 @@ pub struct Tokens {
     pub identity: Option<String>,
     /// Whether those without credentials get tokens, too.
     pub anonymous: bool,
+    /// A repository that no token is good for.
+    pub hidden: Option<String>,
 }
 
 /// What the registry has.
@@ -270,6 +274,9 @@ impl Shared {
     fn start_upload(&self, exchange: &Exchange, repository: &str, content: &[u8]) -> Answer {
         let query = parse_query(&exchange.query);
         let mut store = self.store.lock().unwrap();
+        if let (true, Mount::Refused(status)) = (query.contains_key("mount"), self.quirks.mount) {
+            return Answer::error(status, "DENIED");
+        }
         if let (Some(digest), Some(from), Mount::Mounts) =
             (query.get("mount"), query.get("from"), self.quirks.mount)
         {
@@ -533,6 +540,8 @@ impl Shared {
         // Several scopes come as several parameters, or parted by spaces.
         let pairs = form_urlencoded::parse(text.as_bytes()).filter(|(key, _)| key == "scope");
         let scopes = pairs.flat_map(|(_, scope)| scope.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        let hidden = tokens.hidden.as_ref().map(|hidden| format!("repository:{hidden}:"));
+        let scopes = scopes.filter(|scope| !hidden.as_ref().is_some_and(|hidden| scope.starts_with(hidden)));
         store.tokens.insert(token.clone(), scopes.collect());
         // The names of the two specifications for the same.
         let name = if is_post { "access_token" } else { "token" };
