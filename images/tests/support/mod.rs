@@ -21,12 +21,12 @@ use std::time::Duration;
 use wharf_images::{Client, ClientOptions, Descriptor, Layout, Progress, Reference, RegistryError};
 
 /// What no push or pull of these tests comes near unless it hangs.
-pub const HANGS: Duration = Duration::from_secs(60);
+pub const HANGS: Duration = Duration::from_secs(120);
 
 /// How the tests speak to registries: one place for what all of them set.
 pub fn options() -> ClientOptions {
     ClientOptions {
-        read_timeout: Duration::from_secs(5),
+        read_timeout: Duration::from_secs(30),
         backoff: Duration::from_millis(1),
         ..ClientOptions::default()
     }
