@@ -57,6 +57,50 @@ pub struct WorkerConfig {
 pub struct ImageConfig {
     /// Labels of the image's configuration.
     pub labels: BTreeMap<String, String>,
+    /// Annotations of the index and of each manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// Whether git is asked for `source` and `revision`. Default: yes.
+    pub git: Option<bool>,
+    /// What the image is called, for people. Default: the app's name.
+    pub title: Option<String>,
+    /// What the app does.
+    pub description: Option<String>,
+    /// The version of the app.
+    pub version: Option<String>,
+    /// Its licences, as an SPDX expression.
+    pub licenses: Option<String>,
+    /// Who made it, and how to reach them.
+    pub authors: Option<String>,
+    /// Where to read about it.
+    pub url: Option<String>,
+    /// Where its documentation is.
+    pub documentation: Option<String>,
+    /// Who distributes it.
+    pub vendor: Option<String>,
+    /// Where its source code is.
+    pub source: Option<String>,
+    /// The revision of the source code.
+    pub revision: Option<String>,
+}
+
+impl ImageConfig {
+    /// The settings that are standard annotations, by the last part of their
+    /// keys (image-spec, annotations.md).
+    pub fn standard_annotations(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let all = [
+            ("authors", &self.authors),
+            ("description", &self.description),
+            ("documentation", &self.documentation),
+            ("licenses", &self.licenses),
+            ("revision", &self.revision),
+            ("source", &self.source),
+            ("title", &self.title),
+            ("url", &self.url),
+            ("vendor", &self.vendor),
+            ("version", &self.version),
+        ];
+        all.into_iter().filter_map(|(key, value)| Some((key, value.as_deref()?)))
+    }
 }
 
 /// Why `wharf.toml` is refused.

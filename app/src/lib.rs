@@ -16,7 +16,7 @@ mod python;
 mod routes;
 
 pub use build::{BuildError, BuiltApp, Step, Workshop};
-pub use config::{CONFIG_FILE, Config, ConfigError, WorkerConfig};
+pub use config::{CONFIG_FILE, Config, ConfigError, ImageConfig, WorkerConfig};
 pub use digest::{InvalidSha256, Sha256};
 pub use manifest::{Asset, Component, Limits, MANIFEST_FILE, Manifest, ManifestError, Site, Worker};
 pub use pattern::{InvalidPattern, Params, Pattern};

@@ -3,7 +3,11 @@
 pub(crate) mod build;
 pub(crate) mod compile;
 pub(crate) mod images;
+pub(crate) mod inspect;
 pub(crate) mod load;
+pub(crate) mod login;
+pub(crate) mod logout;
+pub(crate) mod prune;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod rm;
@@ -26,9 +30,13 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Routes(args) => routes::run(&args, &global),
         Command::Build(args) => build::run(&args, &global),
         Command::Images(args) => images::run(&args),
+        Command::Inspect(args) => inspect::run(&args, &global),
         Command::Rm(args) => rm::run(&args),
+        Command::Prune(args) => prune::run(&args, &global),
         Command::Push(args) => push::run(&args, &global),
         Command::Pull(args) => pull::run(&args, &global),
+        Command::Login(args) => login::run(&args, &global),
+        Command::Logout(args) => logout::run(&args),
         Command::Save(args) => save::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Runtimes(args) => runtimes::run(&args, &global),

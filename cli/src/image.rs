@@ -1,20 +1,20 @@
-//! From a built app to a universal index: which files make which layer.
+//! From a built app to an image: which files make which layer.
 //!
 //! Layers, bottom first: native (linux only), workers, site, app, and the
 //! machine code (linux only). The middle three are the same in all manifests.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use wharf_app::{BuiltApp, MANIFEST_FILE, Sha256};
 use wharf_host::{Architecture, CodeCache, Compiler, CompilerTarget};
 use wharf_images::{
-    ContainerConfig, Descriptor, Digest, FileMode, ImageBuilder, IndexBuilder, Layer, LayerBuilder,
-    LayerCache, Layout, Platform, Timestamp,
+    Compression, ContainerConfig, Descriptor, Digest, FileMode, ImageBuilder, IndexBuilder, Layer,
+    LayerBuilder, LayerCache, Layout, Platform, Timestamp,
 };
 
+use crate::metadata::Metadata;
 use crate::progress::Progress;
 
 /// The user and group of the host in a container: no one's, by convention.
@@ -23,10 +23,21 @@ const USER: &str = "65532:65532";
 /// Part of each layer's fingerprint: raise it when layers change in form.
 const FORM: &str = "wharf layer 1";
 
-/// What an index is made of.
+/// What an image names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// An index of the platforms.
+    Index,
+    /// The manifest of the first platform, for tools that know no index.
+    Manifest,
+}
+
+/// What an image is made of.
 pub(crate) struct Packing<'a> {
     pub(crate) app: &'a BuiltApp,
-    pub(crate) labels: &'a BTreeMap<String, String>,
+    pub(crate) metadata: &'a Metadata,
+    pub(crate) shape: Shape,
+    pub(crate) compression: Compression,
     /// `wharf-host` for each linux platform.
     pub(crate) natives: &'a BTreeMap<Architecture, PathBuf>,
     pub(crate) wasi: bool,
@@ -74,53 +85,57 @@ enum Content {
 }
 
 impl Packing<'_> {
-    /// Writes the index, and all below it, to the layout.
+    /// Writes the image, and all below it, to the layout.
     pub(crate) fn write(&self) -> Result<Descriptor> {
-        let created = created()?;
-        let manifest = &self.app.manifest;
         let shared = [
-            ("workers", self.layer("workers", self.workers(), created)?),
-            ("site", self.layer("site", self.site(), created)?),
-            ("app", self.layer("app", self.manifest(), created)?),
+            ("workers", self.layer("workers", self.workers())?),
+            ("site", self.layer("site", self.site())?),
+            ("app", self.layer("app", self.manifest())?),
         ];
-        let mut index =
-            IndexBuilder::new().annotation("org.opencontainers.image.title", manifest.name.as_str());
+        let mut manifests = Vec::new();
         for (architecture, binary) in self.natives {
-            let mut image = self.image(linux(*architecture), "/wharf-host", created);
-            let native = self.native(binary)?;
-            let native = self.layer("native", native, created)?;
-            let code = self.layer("aot", self.machine_code(*architecture)?, created)?;
+            let mut image = self.image(linux(*architecture), "/wharf-host");
+            let native = self.layer("native", self.native(binary)?)?;
+            let code = self.layer("aot", self.machine_code(*architecture)?)?;
             let layers = [("native", native)].into_iter().chain(shared.clone()).chain([("aot", code)]);
             for (name, layer) in layers {
                 if let Some(layer) = layer {
                     image = image.layer(layer, format!("wharf build: {name}"));
                 }
             }
-            index = index.manifest(image.write(self.layout)?);
+            manifests.push(image.write(self.layout)?);
         }
         if self.wasi {
-            let mut image = self.image(Platform::wasi_wasm(), "/app/wharf.json", created);
+            let mut image = self.image(Platform::wasi_wasm(), "/app/wharf.json");
             for (name, layer) in shared {
                 if let Some(layer) = layer {
                     image = image.layer(layer, format!("wharf build: {name}"));
                 }
             }
-            index = index.manifest(image.write(self.layout)?);
+            manifests.push(image.write(self.layout)?);
         }
+        if let (Shape::Manifest, Some(manifest)) = (self.shape, manifests.first()) {
+            return Ok(manifest.clone());
+        }
+        let index = manifests.into_iter().fold(IndexBuilder::new(), IndexBuilder::manifest);
+        let annotations = self.metadata.annotations.iter();
+        let index = annotations.fold(index, |index, (key, value)| index.annotation(key, value));
         Ok(index.write(self.layout)?)
     }
 
-    fn image(&self, platform: Platform, entrypoint: &str, created: Timestamp) -> ImageBuilder {
+    fn image(&self, platform: Platform, entrypoint: &str) -> ImageBuilder {
         let config = ContainerConfig {
             user: Some(USER.into()),
             exposed_ports: ["8080/tcp".to_owned()].into(),
             entrypoint: vec![entrypoint.into()],
             working_dir: Some("/".into()),
             stop_signal: Some("SIGTERM".into()),
-            labels: self.labels.clone(),
+            labels: self.metadata.labels.clone(),
             ..ContainerConfig::default()
         };
-        ImageBuilder::new(platform, config).created(created)
+        let image = ImageBuilder::new(platform, config).created(self.metadata.created);
+        let annotations = self.metadata.annotations.iter();
+        annotations.fold(image, |image, (key, value)| image.annotation(key, value))
     }
 
     fn native(&self, binary: &Path) -> Result<Vec<Entry>> {
@@ -160,16 +175,17 @@ impl Packing<'_> {
 
     /// The layer of these files: made before from the same ones, or made now;
     /// none of none.
-    fn layer(&self, name: &str, entries: Vec<Entry>, created: Timestamp) -> Result<Option<Layer>> {
+    fn layer(&self, name: &str, entries: Vec<Entry>) -> Result<Option<Layer>> {
         if entries.is_empty() {
             return Ok(None);
         }
-        let fingerprint = fingerprint(&entries, created);
+        let created = self.metadata.created;
+        let fingerprint = fingerprint(&entries, created, self.compression);
         if let Some(layer) = self.layers.get(self.layout, &fingerprint) {
             return Ok(Some(layer));
         }
         self.progress.step(format!("compressing layer {name}"));
-        let mut builder = LayerBuilder::new(created);
+        let mut builder = LayerBuilder::new(created).compression(self.compression);
         for Entry { path, content, mode } in entries {
             match content {
                 Content::File(source, _) => builder.add_file(&path, source, mode)?,
@@ -189,8 +205,8 @@ fn below_app(path: &str, file: &Path, sha256: Sha256) -> Entry {
 
 /// Names all that goes into a layer. What files hold was hashed when the app
 /// was built; the layer's writer fails on one that changed since in size.
-fn fingerprint(entries: &[Entry], created: Timestamp) -> Digest {
-    let mut text = format!("{FORM}, created {}\n", created.seconds());
+fn fingerprint(entries: &[Entry], created: Timestamp, compression: Compression) -> Digest {
+    let mut text = format!("{FORM}, {compression:?}, created {}\n", created.seconds());
     for Entry { path, content, mode } in entries {
         let sha256 = match content {
             Content::File(_, sha256) => *sha256,
@@ -199,14 +215,6 @@ fn fingerprint(entries: &[Entry], created: Timestamp) -> Digest {
         text.push_str(&format!("{path:?} {mode:?} {sha256}\n"));
     }
     Digest::of(text.as_bytes())
-}
-
-/// `SOURCE_DATE_EPOCH`, or 1970: the time of a build is not part of its result.
-fn created() -> Result<Timestamp> {
-    match env::var("SOURCE_DATE_EPOCH") {
-        Ok(seconds) => seconds.parse().context("malformed SOURCE_DATE_EPOCH"),
-        Err(_) => Ok(Timestamp::EPOCH),
-    }
 }
 
 fn linux(architecture: Architecture) -> Platform {

@@ -2,8 +2,12 @@
 //! image that runs anywhere containers run.
 
 mod arguments;
+mod caches;
 mod commands;
+mod component;
+mod git;
 mod image;
+mod metadata;
 mod native;
 mod output;
 mod places;

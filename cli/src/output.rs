@@ -73,6 +73,16 @@ pub(crate) fn table<const N: usize>(rows: &[[String; N]]) -> Result<()> {
     Ok(())
 }
 
+/// Text from elsewhere, without what a terminal would obey.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// A number of bytes for people.
+pub(crate) fn size(bytes: u64) -> String {
+    indicatif::BinaryBytes(bytes).to_string()
+}
+
 /// A remark for the person, on stderr.
 pub(crate) fn remark(text: impl Display) {
     eprintln!("{text}");

@@ -1,7 +1,9 @@
 //! Where wharf keeps things: the image store, caches, toolchains.
 
 use std::env;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use wharf_app::Workshop;
@@ -14,7 +16,12 @@ pub(crate) struct Places {
     store: PathBuf,
     cache: PathBuf,
     runtimes: PathBuf,
+    /// Locks on what this process uses until it ends.
+    kept: Arc<Mutex<Vec<fs_err::File>>>,
 }
+
+/// The file in the cache that its users lock, and alone who removes from it.
+const CACHE_LOCK: &str = ".lock";
 
 impl Places {
     /// `WHARF_STORE` and `WHARF_CACHE` where set, else `wharf/` in the user's
@@ -33,7 +40,7 @@ impl Places {
             Some(runtimes) => runtimes,
             None => data()?.join("runtimes"),
         };
-        Ok(Self { store, cache, runtimes })
+        Ok(Self { store, cache, runtimes, kept: Arc::default() })
     }
 
     /// The local store of images, made when first asked for.
@@ -54,6 +61,42 @@ impl Places {
     /// What is known of layers by what they were made of.
     pub(crate) fn layers(&self) -> PathBuf {
         self.cache.join("layers")
+    }
+
+    /// All that can be made again.
+    pub(crate) fn cache(&self) -> &Path {
+        &self.cache
+    }
+
+    /// Keeps `wharf prune` from the caches for as long as the result lives.
+    /// None where the folder can't be written: there nothing is removed either.
+    pub(crate) fn use_caches(&self) -> Option<fs_err::File> {
+        let lock = self.cache_lock().ok()?;
+        lock.file().lock_shared().ok()?;
+        Some(lock)
+    }
+
+    /// Waits until nobody uses the caches, and keeps it so.
+    ///
+    /// # Errors
+    /// The folder can't be written.
+    pub(crate) fn lock_caches(&self) -> io::Result<fs_err::File> {
+        let lock = self.cache_lock()?;
+        lock.file().lock()?;
+        Ok(lock)
+    }
+
+    fn cache_lock(&self) -> io::Result<fs_err::File> {
+        fs_err::create_dir_all(&self.cache)?;
+        fs_err::OpenOptions::new().create(true).append(true).open(self.cache.join(CACHE_LOCK))
+    }
+
+    /// Keeps `wharf prune` from a folder of the caches until this process ends.
+    pub(crate) fn keep(&self, folder: &Path) {
+        let Ok(file) = fs_err::File::open(folder) else { return };
+        if file.file().lock_shared().is_ok() {
+            self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(file);
+        }
     }
 
     /// Apps unpacked from images, by the digest of the manifest.

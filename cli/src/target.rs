@@ -13,7 +13,7 @@ use crate::places::Places;
 use crate::progress::Progress;
 
 /// Uncompressed bytes of an image that are looked at most: 16 GiB.
-const LARGEST_IMAGE: u64 = 16 << 30;
+pub(crate) const LARGEST_IMAGE: u64 = 16 << 30;
 
 /// What a TARGET turned out to be.
 pub(crate) enum Target {
@@ -71,6 +71,7 @@ impl Target {
 
     /// The app, with machine code for this CPU.
     pub(crate) fn load(&self, places: &Places, progress: &Progress) -> Result<AppSource> {
+        let _caches = places.use_caches();
         match self {
             Self::Project(project) => project_source(project, places, progress),
             Self::Image(layout, image) | Self::Archive(layout, image, _) => {
@@ -81,6 +82,7 @@ impl Target {
 
     /// The app as data. A project's workers need not be built for it.
     pub(crate) fn manifest(&self, places: &Places, progress: &Progress) -> Result<Manifest> {
+        let _caches = places.use_caches();
         match self {
             Self::Project(project) => Ok(build(project, places, progress)?.manifest),
             Self::Image(layout, image) | Self::Archive(layout, image, _) => {
@@ -142,7 +144,12 @@ fn image_source(
 }
 
 /// The folder with the app of an image, unpacked now if it isn't there.
-fn unpacked(layout: &Layout, image: &Descriptor, places: &Places, progress: &Progress) -> Result<PathBuf> {
+pub(crate) fn unpacked(
+    layout: &Layout,
+    image: &Descriptor,
+    places: &Places,
+    progress: &Progress,
+) -> Result<PathBuf> {
     let platforms = [Platform::wasi_wasm(), Platform::linux_amd64(), Platform::linux_arm64()];
     let (descriptor, manifest) = layout.select(image, &platforms)?;
     let folder = places.unpacked().join(descriptor.digest.encoded());
@@ -159,5 +166,6 @@ fn unpacked(layout: &Layout, image: &Descriptor, places: &Places, progress: &Pro
             }
         }
     }
+    places.keep(&folder);
     Ok(folder.join("app"))
 }

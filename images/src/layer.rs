@@ -1,9 +1,10 @@
-//! Layers: files in, one reproducible tar.gz blob out.
+//! Layers: files in, one reproducible blob of compressed tar out.
 //!
 //! The same paths, contents and modes give the same bytes, in whatever order
 //! and from whatever folder they come, on any machine and any number of cores.
 
 mod gzip;
+mod zstd;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map;
@@ -28,6 +29,26 @@ pub struct Layer {
     pub diff_id: Digest,
     /// The length of the uncompressed tar stream in bytes.
     pub uncompressed_size: u64,
+}
+
+/// How a layer's blob is compressed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Compression {
+    /// What every engine and tool reads.
+    #[default]
+    Gzip,
+    /// Smaller, and several times faster to unpack. containerd 1.5, Docker 23 and
+    /// Podman 3 read it; Docker 20.10 and some tools do not.
+    Zstd,
+}
+
+impl Compression {
+    fn media_type(self) -> MediaType {
+        match self {
+            Self::Gzip => MediaType::LayerTarGzip,
+            Self::Zstd => MediaType::LayerTarZstd,
+        }
+    }
 }
 
 /// Who may do what with a file of a layer. All belong to root.
@@ -138,6 +159,7 @@ impl Content {
 /// Collects a layer's entries and writes them as a blob.
 pub struct LayerBuilder {
     mtime: Timestamp,
+    compression: Compression,
     /// Sorted by the bytes of the path, so that a directory precedes what is in it.
     entries: BTreeMap<String, Content>,
 }
@@ -146,7 +168,14 @@ impl LayerBuilder {
     /// A layer without entries, all of which will have the time `mtime`.
     #[must_use]
     pub fn new(mtime: Timestamp) -> Self {
-        Self { mtime, entries: BTreeMap::new() }
+        Self { mtime, compression: Compression::default(), entries: BTreeMap::new() }
+    }
+
+    /// Says how the blob is compressed; if nothing does, by gzip.
+    #[must_use]
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
     }
 
     /// Whether there is no entry yet.
@@ -226,18 +255,24 @@ impl LayerBuilder {
     /// layout cannot be written. Nothing is left in the layout then.
     pub fn write(&self, layout: &Layout) -> Result<Layer, LayerError> {
         let blob = layout.blob_writer()?;
-        let (blob, (diff_id, uncompressed_size)) = gzip::compress(blob, |gzip| {
-            let mut tar = TarWriter::new(HashWriter::new(gzip), self.mtime);
-            for (path, content) in &self.entries {
-                write_entry(&mut tar, path, content)?;
-            }
-            let mut hashed = tar.finish().map_err(LayerError::Write)?;
-            hashed.flush().map_err(LayerError::Write)?;
-            let (_, digest, size) = hashed.finish();
-            Ok((digest, size))
-        })?;
-        let descriptor = blob.commit(MediaType::LayerTarGzip)?;
+        let (blob, (diff_id, uncompressed_size)) = match self.compression {
+            Compression::Gzip => gzip::compress(blob, |gzip| self.write_tar(gzip)),
+            Compression::Zstd => zstd::compress(blob, |zstd| self.write_tar(zstd)),
+        }?;
+        let descriptor = blob.commit(self.compression.media_type())?;
         Ok(Layer { descriptor, diff_id, uncompressed_size })
+    }
+
+    /// Writes the entries and returns digest and size of the tar stream.
+    fn write_tar(&self, sink: &mut dyn io::Write) -> Result<(Digest, u64), LayerError> {
+        let mut tar = TarWriter::new(HashWriter::new(sink), self.mtime);
+        for (path, content) in &self.entries {
+            write_entry(&mut tar, path, content)?;
+        }
+        let mut hashed = tar.finish().map_err(LayerError::Write)?;
+        hashed.flush().map_err(LayerError::Write)?;
+        let (_, digest, size) = hashed.finish();
+        Ok((digest, size))
     }
 }
 
@@ -264,7 +299,7 @@ fn write_entry<W: io::Write>(
                 || LayerError::Changed { path: path.into(), source_path: source.clone(), expected: size };
             tar.file(path, mode.bits(), size, &mut file).map_err(|error| match error.kind() {
                 io::ErrorKind::UnexpectedEof => changed(),
-                // The sink is memory and threads: what fails is the source.
+                // An error of the sink is told by the compressor: what fails is the source.
                 _ => read(error),
             })?;
             match file.read(&mut [0]).map_err(read)? {

@@ -168,8 +168,13 @@ impl Layout {
     }
 
     /// Keeps `prune` in other processes away for as long as this handle lives.
-    /// To be called before looking for blobs that are to be there later.
-    pub(crate) fn use_blobs(&self) -> Result<(), LayoutError> {
+    /// To be called before looking for blobs that are to be there later; what
+    /// writes to the layout does so by itself.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be locked.
+    pub fn use_blobs(&self) -> Result<(), LayoutError> {
         let mut locked = self.in_use.locked.lock().unwrap_or_else(PoisonError::into_inner);
         if !*locked {
             self.in_use.blobs.file().lock_shared().map_err(|source| LayoutError::Write { source })?;

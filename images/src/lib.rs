@@ -7,13 +7,14 @@
 //!
 //! | step | type | module |
 //! | --- | --- | --- |
-//! | files → a reproducible tar.gz blob | [`LayerBuilder`] → [`Layer`] | [`layer`] |
+//! | files → a reproducible tar.gz or tar.zst blob | [`LayerBuilder`] → [`Layer`] | [`layer`] |
 //! | the same files again → nothing to do | [`LayerCache`] | [`layout`] |
 //! | layers → config and manifest of a platform | [`ImageBuilder`] → [`Descriptor`] | [`image`] |
 //! | manifests → index | [`IndexBuilder`] → [`Descriptor`] | [`image`] |
 //! | index → a name in a layout folder | [`Layout::tag`], [`Layout::resolve`] | [`layout`] |
 //! | layout ↔ one tar file | [`save`], [`load`] | [`archive`] |
 //! | layout → files in a folder | [`unpack()`] | [`mod@unpack`] |
+//! | image → what it is made of | [`inspect()`] → [`Inspection`] | [`mod@inspect`] |
 //! | layout ↔ registry | [`Client::push`], [`Client::pull`] | [`registry`] |
 //!
 //! ```no_run
@@ -52,6 +53,7 @@ pub mod descriptor;
 pub mod digest;
 pub mod image;
 pub mod index;
+pub mod inspect;
 pub mod layer;
 pub mod layout;
 pub mod manifest;
@@ -71,7 +73,8 @@ pub use descriptor::Descriptor;
 pub use digest::{Digest, HashWriter, InvalidDigest};
 pub use image::{ImageBuilder, IndexBuilder};
 pub use index::Index;
-pub use layer::{FileMode, Layer, LayerBuilder, LayerError};
+pub use inspect::{InspectedImage, InspectedLayer, Inspection, Referrer, inspect};
+pub use layer::{Compression, FileMode, Layer, LayerBuilder, LayerError};
 pub use layout::{BlobReader, BlobWriter, Entry, LayerCache, Layout, LayoutError, Pruned};
 pub use manifest::Manifest;
 pub use media_type::MediaType;

@@ -160,7 +160,7 @@ impl Client {
         let authority = Authority::new(Some(Credential::password(user, password)), Vec::new());
         let transport = Transport::new(&reference, &self.options, authority)?;
         transport.authority().log_in(&transport).await?;
-        let (key, user, password) = (registry.to_owned(), user.to_owned(), password.to_owned());
+        let (key, user, password) = (reference.registry().to_owned(), user.to_owned(), password.to_owned());
         with_credentials(registry, move || credentials::store(&key, &user, &password)).await
     }
 
@@ -171,8 +171,7 @@ impl Client {
     ///
     /// Docker's configuration cannot be read or written, or its helper fails.
     pub async fn log_out(&self, registry: &str) -> Result<bool, RegistryError> {
-        registry_alone(registry)?;
-        let key = registry.to_owned();
+        let key = registry_alone(registry)?.registry().to_owned();
         with_credentials(registry, move || credentials::erase(&key)).await
     }
 
@@ -194,11 +193,14 @@ impl Client {
     }
 }
 
-/// A registry as a reference, for what is about the registry alone.
+/// A registry as a reference, for what is about the registry alone. As from
+/// Docker, it may be given as a URL.
 fn registry_alone(registry: &str) -> Result<Reference, RegistryError> {
+    let host = registry.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
     let invalid = || RegistryError::InvalidAddress { registry: registry.into() };
-    let reference: Reference = format!("{registry}/any").parse().map_err(|_| invalid())?;
-    if reference.registry() == registry { Ok(reference) } else { Err(invalid()) }
+    let reference: Reference = format!("{host}/any/any").parse().map_err(|_| invalid())?;
+    // Otherwise it has no dot and no port, and would be a repository of Docker Hub.
+    if reference.repository() == "any/any" { Ok(reference) } else { Err(invalid()) }
 }
 
 /// A helper is a process to wait for.

@@ -7,7 +7,7 @@
 mod tree;
 
 use std::cell::Cell;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
@@ -22,6 +22,11 @@ use tree::Tree;
 const BUFFER: usize = 128 << 10;
 /// Docker's layer without compression, which only old archives hold.
 const DOCKER_LAYER_TAR: &str = "application/vnd.docker.image.rootfs.diff.tar";
+/// No standard names it, but some builders do.
+const DOCKER_LAYER_TAR_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
+/// Largest window of a zstd frame, as a power of two: 128 MiB, the memory that
+/// reading a layer may take. zstd's own decoders accept no more unasked.
+const LARGEST_WINDOW: u32 = 27;
 
 /// What of an image is unpacked.
 pub struct UnpackOptions<'a> {
@@ -64,15 +69,15 @@ pub enum UnpackError {
         /// DiffIDs in the configuration.
         diff_ids: usize,
     },
-    /// The layer is not gzip and not plain tar.
-    #[error("cannot unpack layer {layer}: expected tar or tar+gzip, found {found}")]
+    /// The layer is not tar, plain or compressed.
+    #[error("cannot unpack layer {layer}: expected tar, tar+gzip or tar+zstd, found {found}")]
     Unsupported {
         /// The layer's digest.
         layer: Digest,
         /// Its media type.
         found: String,
     },
-    /// The layer's stream is no gzip, or no tar.
+    /// The layer's stream is not compressed as it says, or no tar.
     #[error("cannot unpack layer {layer}")]
     Damaged {
         /// The layer's digest.
@@ -165,6 +170,23 @@ pub fn unpack(
     Ok(unpacked)
 }
 
+/// The length of a layer's tar stream, which is read for it; of at most `limit`
+/// bytes.
+pub(crate) fn uncompressed_size(layout: &Layout, layer: &Descriptor, limit: u64) -> Result<u64, UnpackError> {
+    let mut blob = layout.open_blob(layer)?;
+    let (budget, exceeded) = (Cell::new(limit), Cell::new(false));
+    let read = {
+        let inner = decoder(&mut blob, layer)?;
+        let mut stream = Bounded { inner, budget: &budget, exceeded: &exceeded };
+        io::copy(&mut stream, &mut io::sink())
+    };
+    blob.verify()?;
+    if exceeded.get() {
+        return Err(UnpackError::TooLarge { layer: layer.digest, limit });
+    }
+    read.map_err(|source| UnpackError::Damaged { layer: layer.digest, source: source.into() })
+}
+
 fn unpack_layer(
     layout: &Layout,
     layer: &Descriptor,
@@ -193,13 +215,40 @@ fn unpack_layer(
 
 fn decoder<'a>(blob: &'a mut BlobReader, layer: &Descriptor) -> Result<Box<dyn Read + 'a>, UnpackError> {
     let buffered = BufReader::with_capacity(BUFFER, blob);
+    let damaged = |source: io::Error| UnpackError::Damaged { layer: layer.digest, source: source.into() };
     match &layer.media_type {
         MediaType::LayerTarGzip | MediaType::DockerLayerTarGzip => {
             Ok(Box::new(MultiGzDecoder::new(buffered)))
         }
         MediaType::LayerTar => Ok(Box::new(buffered)),
+        MediaType::LayerTarZstd => Ok(Box::new(zstd(buffered).map_err(damaged)?)),
         MediaType::Other(name) if name == DOCKER_LAYER_TAR => Ok(Box::new(buffered)),
+        MediaType::Other(name) if name == DOCKER_LAYER_TAR_ZSTD => {
+            Ok(Box::new(zstd(buffered).map_err(damaged)?))
+        }
         other => Err(UnpackError::Unsupported { layer: layer.digest, found: other.to_string() }),
+    }
+}
+
+/// Reads any number of zstd frames.
+fn zstd<R: BufRead>(stream: R) -> io::Result<impl Read> {
+    let mut decoder = ::zstd::stream::read::Decoder::with_buffer(stream)?;
+    decoder.window_log_max(LARGEST_WINDOW)?;
+    Ok(Zstd(decoder))
+}
+
+/// Says in our words what the library says of a window that is too large.
+struct Zstd<R>(R);
+
+impl<R: Read> Read for Zstd<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|error| match error.to_string().as_str() {
+            "Frame requires too much memory for decoding" => {
+                let most = (1_u64 << LARGEST_WINDOW) >> 20;
+                io::Error::other(format!("expected a zstd window of at most {most} MiB, found a larger one"))
+            }
+            _ => error,
+        })
     }
 }
 

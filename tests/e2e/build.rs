@@ -48,6 +48,136 @@ fn two_builds_in_two_folders_have_the_same_index_digest() {
     assert_eq!(digests[0], digests[1]);
 }
 
+#[test]
+fn layers_of_zstd_hold_the_same_and_are_the_same_each_time() {
+    let project = Project::hello();
+    let build = |flags: &[&str]| {
+        let wharf = Wharf::new();
+        let digest = wharf.run(&[&["build", text(project.path()), "-t", REFERENCE], flags].concat()).output();
+        (wharf, digest)
+    };
+    let (gzip, _) = build(&[]);
+    let (zstd, digest) = build(&["--zstd"]);
+    assert_eq!(build(&["--zstd"]).1, digest);
+    let parts = |wharf: &Wharf| {
+        let index = layout::json(&wharf.store(), &wharf.digest(REFERENCE));
+        let manifest = index["manifests"][0]["digest"].as_str().unwrap().to_owned();
+        let manifest = layout::json(&wharf.store(), &manifest);
+        let config = layout::json(&wharf.store(), manifest["config"]["digest"].as_str().unwrap());
+        (manifest["layers"].clone(), config["rootfs"]["diff_ids"].clone())
+    };
+    let ((layers, diff_ids), (_, expected)) = (parts(&zstd), parts(&gzip));
+    assert_eq!(diff_ids, expected, "the same content");
+    for layer in layers.as_array().unwrap() {
+        assert_eq!(layer["mediaType"], "application/vnd.oci.image.layer.v1.tar+zstd");
+    }
+    // The same store again, by gzip: the layers known as zstd are none of it.
+    assert_eq!(zstd.build(project.path(), REFERENCE), gzip.digest(REFERENCE));
+
+    zstd.run(&["build", text(project.path()), "-t", REFERENCE, "--zstd"]).succeeded();
+    let server = zstd.serve(REFERENCE);
+    assert_eq!(get(&Host, &server.at("/api/hello")).json()["message"], "hello");
+    assert_eq!(get(&Host, &server.at("/")).status, 200);
+}
+
+#[test]
+fn a_single_platform_is_a_plain_manifest_and_works_as_any_image() {
+    let (wharf, project) = (Wharf::new(), Project::hello());
+    let build = ["build", text(project.path()), "-t", REFERENCE, "--single-platform"];
+    let digest = wharf.run(&build).output();
+    let manifest = layout::json(&wharf.store(), &digest);
+    assert_eq!(manifest["mediaType"], "application/vnd.oci.image.manifest.v1+json");
+    assert_eq!(wharf.digest(REFERENCE), digest);
+    let server = wharf.serve(REFERENCE);
+    assert_eq!(get(&Host, &server.at("/api/hello")).json()["message"], "hello");
+
+    let archive = wharf.scratch().join("app.tar");
+    wharf.run(&["save", REFERENCE, "-o", text(&archive)]).succeeded();
+    let other = Wharf::new();
+    assert_eq!(other.run(&["load", text(&archive)]).output(), REFERENCE);
+    assert_eq!(other.digest(REFERENCE), digest);
+    assert!(other.run(&["routes", REFERENCE]).output().contains("/api/hello"));
+
+    let wasi = wharf.run(&[&build[..], &["--platform", "wasi/wasm"]].concat()).output();
+    assert_ne!(wasi, digest);
+    let config = layout::json(&wharf.store(), &wasi)["config"]["digest"].as_str().unwrap().to_owned();
+    assert_eq!(layout::json(&wharf.store(), &config)["os"], "wasi");
+    let _ = wharf.serve(REFERENCE);
+}
+
+#[test]
+fn platforms_that_contradict_each_other_are_a_usage_error() {
+    let (wharf, project) = (Wharf::new(), Project::hello());
+    for (flags, expected) in [
+        (&["--platform", "linux/amd65"][..], "linux/amd64"),
+        (&["--platform", "wasi/wasm", "--no-wasi"], "--no-wasi"),
+        (&["--platform", "linux/amd64", "--platform", "wasi/wasm", "--single-platform"], "--single-platform"),
+        (&["--label", "no-value"], "KEY=VALUE"),
+    ] {
+        let build = ["build", text(project.path()), "-t", REFERENCE];
+        let error = wharf.run(&[&build[..], flags].concat()).exited(2).refusal();
+        assert!(error.contains(expected), "{flags:?}: {error}");
+    }
+    let digest = wharf.run(&["build", text(project.path()), "-t", REFERENCE, "--no-wasi"]).output();
+    let index = layout::json(&wharf.store(), &digest);
+    let manifests = index["manifests"].as_array().unwrap();
+    assert!(manifests.iter().all(|manifest| manifest["platform"]["os"] == "linux"), "{index}");
+}
+
+#[test]
+fn an_image_tells_where_it_comes_from_and_two_clones_give_the_same_one() {
+    let project = Project::hello().with(
+        "wharf.toml",
+        "[image]\nversion = \"1.2\"\nlicenses = \"Apache-2.0\"\nlabels = { \"test.label\" = \"a\" }\n",
+    );
+    let git = |folder: &std::path::Path, arguments: &[&str]| {
+        let mut git = std::process::Command::new("git");
+        git.arg("-C").arg(folder).args(["-c", "user.name=Test", "-c", "user.email=test@example.test"]);
+        run(git.args(arguments)).output()
+    };
+    git(project.path(), &["init", "--quiet"]);
+    git(project.path(), &["add", "--force", "."]);
+    git(project.path(), &["commit", "--quiet", "--message", "first"]);
+    let remote = "https://user:secret@git.example.test/owner/app.git";
+    git(project.path(), &["remote", "add", "origin", remote]);
+    let head = git(project.path(), &["rev-parse", "HEAD"]);
+
+    let wharf = Wharf::new();
+    let digest = wharf.build(project.path(), REFERENCE);
+    let index = layout::json(&wharf.store(), &digest);
+    let manifest = layout::json(&wharf.store(), index["manifests"][0]["digest"].as_str().unwrap());
+    let config = layout::json(&wharf.store(), manifest["config"]["digest"].as_str().unwrap());
+    let labels = &config["config"]["Labels"];
+    for said in [&index["annotations"], &manifest["annotations"], labels] {
+        for (key, value) in [
+            ("title", "app"),
+            ("version", "1.2"),
+            ("licenses", "Apache-2.0"),
+            ("source", "https://git.example.test/owner/app"),
+            ("revision", head.as_str()),
+        ] {
+            assert_eq!(said[format!("org.opencontainers.image.{key}")], value, "{said}");
+        }
+    }
+    assert_eq!(labels["test.label"], "a");
+
+    let clone = wharf.scratch().join("clone");
+    git(wharf.scratch(), &["clone", "--quiet", text(project.path()), text(&clone)]);
+    git(&clone, &["remote", "set-url", "origin", "git@git.example.test:owner/app.git"]);
+    assert_eq!(Wharf::new().build(&clone, REFERENCE), digest);
+
+    let with = |flags: &[&str]| {
+        let build = ["build", text(&clone), "-t", REFERENCE];
+        let digest = wharf.run(&[&build[..], flags].concat()).output();
+        layout::json(&wharf.store(), &digest)["annotations"].clone()
+    };
+    let revision = "org.opencontainers.image.revision";
+    assert_eq!(with(&["--no-git"]).get(revision), None);
+    assert_eq!(with(&["--annotation", &format!("{revision}=mine")])[revision], "mine");
+    fs_err::write(clone.join("public/new.html"), "new").unwrap();
+    assert_eq!(with(&[])[revision], format!("{head}-dirty"));
+}
+
 /// componentize-py alone gives other bytes each time: wharf keeps what it made
 /// of the same sources.
 #[test]

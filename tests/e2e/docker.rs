@@ -30,6 +30,11 @@ macro_rules! on {
             }
 
             #[test]
+            fn runs_a_plain_image_of_zstd_from_an_archive_and_a_registry() {
+                super::runs_a_plain_zstd_image($generation, $store);
+            }
+
+            #[test]
             fn loads_a_saved_archive() {
                 super::loads_an_archive($generation, $store);
             }
@@ -77,6 +82,33 @@ fn runs_native_programs(generation: Generation, store: Store) {
     let shell = ["run", "--rm", RUNTIME, &busybox, "/bin/sh", "-c"];
     let ended = docker.docker(&[&shell[..], &["echo native; exit 7"]].concat()).exited(7);
     assert_eq!(ended.stdout, "native\n");
+}
+
+/// With no plugin at all.
+fn runs_a_plain_zstd_image(generation: Generation, store: Store) {
+    let docker = Docker::start(generation, store);
+    let network = docker.network();
+    let _registry = Registry::start(network);
+    let (wharf, reference) = (Wharf::new(), "127.0.0.1:5000/hello:zstd");
+    let project = Project::hello();
+    let build = ["build", text(project.path()), "-t", reference, "--zstd", "--single-platform"];
+    let digest = wharf.run(&build).output();
+    let archive = wharf.scratch().join("hello.tar");
+    wharf.run(&["save", reference, "-o", text(&archive)]).succeeded();
+    wharf.run_in(network, &["push", reference]).succeeded();
+    let pulled = Wharf::new();
+    assert_eq!(pulled.run_in(network, &["pull", reference]).output(), digest);
+    assert!(pulled.run(&["routes", reference]).output().contains("/api/hello"));
+
+    for fetch in [&["load", "--input", text(&archive)][..], &["pull", "--quiet", reference]] {
+        docker.docker(fetch).succeeded();
+        docker.docker(&["run", "--detach", "--name", "app", "--publish", PUBLISHED, reference]).succeeded();
+        assert_eq!(docker.answer_of("app", &format!("{URL}/api/hello")).json()["message"], "hello");
+        let title = "{{index .Config.Labels \"org.opencontainers.image.title\"}}";
+        assert_eq!(docker.docker(&["inspect", "--format", title, "app"]).output(), "hello");
+        docker.docker(&["rm", "--force", "app"]).succeeded();
+        docker.docker(&["rmi", "--force", reference]).succeeded();
+    }
 }
 
 fn loads_an_archive(generation: Generation, store: Store) {

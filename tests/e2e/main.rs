@@ -11,5 +11,7 @@ mod containerd;
 mod demo;
 mod docker;
 mod dockerfile;
+mod inspect;
+mod login;
 mod push;
 mod serve;

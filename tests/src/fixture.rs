@@ -82,10 +82,17 @@ pub fn push_busybox(network: &impl Network) -> String {
     reference
 }
 
-struct Busybox(TempDir);
+/// An OCI layout with an ordinary Linux image, busybox, made by umoci.
+#[derive(Debug)]
+pub struct Busybox(TempDir);
 
 impl Busybox {
-    fn make() -> Self {
+    /// Makes it.
+    ///
+    /// # Panics
+    /// If that fails.
+    #[must_use]
+    pub fn make() -> Self {
         let busybox =
             Self(tempfile::Builder::new().prefix("wharf-busybox-").tempdir().expect("a folder can be made"));
         let rootfs = busybox.0.path().join("bin");
@@ -104,7 +111,9 @@ impl Busybox {
         busybox
     }
 
-    fn path(&self) -> PathBuf {
+    /// The layout's folder.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
         self.0.path().join("layout")
     }
 }

@@ -29,7 +29,7 @@ if [ "$purpose" = tests ]; then
         docker-registry skopeo umoci buildah         # a registry, and tools that check images
         busybox-static chromium curl jq              # guests and clients
         nginx-light wrk                              # the benchmark's peer and its load
-        xz-utils
+        openssl xz-utils
     )
 fi
 

@@ -1,17 +1,22 @@
-//! `wharf build`: project → universal index.
+//! `wharf build`: project → image.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
-use clap::Args;
+use std::thread;
+
+use anyhow::Result;
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, ValueEnum};
 use wharf_app::Project;
 use wharf_host::Architecture;
-use wharf_images::{LayerCache, Layout, Platform, Reference};
+use wharf_images::{Compression, LayerCache, Layout, Reference};
 
-use crate::arguments::Global;
-use crate::image::{self, Packing};
+use crate::arguments::{Arguments, Global};
+use crate::git::Origin;
+use crate::image::{self, Packing, Shape};
+use crate::metadata::{Metadata, Pair, Sources};
 use crate::native::{HostBinary, host_binary};
 use crate::output;
 use crate::places::Places;
@@ -21,9 +26,11 @@ use crate::target;
 /// Build an image of a project: one index for linux/amd64, linux/arm64 (where
 /// a wharf-host for it is at hand) and wasi/wasm.
 ///
-/// The last line printed is the digest of the index.
+/// The last line printed is the digest of the index, or with --single-platform
+/// of the manifest. The same files of the same commit give the same digest.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: wharf build . -t registry.example/app:1")]
+#[command(after_help = "Examples:\n  wharf build . -t registry.example/app:1\n  \
+    wharf build . -t registry.example/app:1 --zstd --annotation com.example.team=web")]
 pub(crate) struct Build {
     /// The project's folder.
     #[arg(default_value = ".")]
@@ -34,9 +41,31 @@ pub(crate) struct Build {
     /// Write an OCI layout into this folder, not into the local store.
     #[arg(short, long, value_name = "LAYOUT")]
     output: Option<PathBuf>,
-    /// Only these platforms.
-    #[arg(long = "platform", value_name = "OS/ARCH")]
-    platforms: Vec<Platform>,
+    /// Only these platforms; may be given several times.
+    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
+    platforms: Vec<BuildPlatform>,
+    /// No image for wasi/wasm.
+    #[arg(long)]
+    no_wasi: bool,
+    /// One plain image without an index: for the one --platform, or for this machine.
+    ///
+    /// For registries and tools that know no index.
+    #[arg(long)]
+    single_platform: bool,
+    /// Compress layers by zstd: smaller than gzip, and faster to unpack.
+    ///
+    /// containerd 1.5, Docker 23 and Podman 3 and later read it.
+    #[arg(long)]
+    zstd: bool,
+    /// An annotation of the index and of each manifest; may be given several times.
+    #[arg(long = "annotation", value_name = "KEY=VALUE")]
+    annotations: Vec<Pair>,
+    /// A label of the image, which `docker inspect` shows; may be given several times.
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<Pair>,
+    /// Don't ask git for the source and revision that the image is annotated with.
+    #[arg(long)]
+    no_git: bool,
     /// The static wharf-host of an architecture: amd64=PATH or arm64=PATH.
     #[arg(long = "host-binary", value_name = "ARCH=PATH")]
     host_binaries: Vec<HostBinary>,
@@ -45,8 +74,15 @@ pub(crate) struct Build {
 pub(crate) fn run(args: &Build, global: &Global) -> Result<ExitCode> {
     let places = Places::from_env()?;
     let project = Project::open(&args.dir)?;
+    let settings = &project.config().image;
+    // Beside the build, since git takes as long as an unchanged one.
+    let origin = (!args.no_git && settings.git != Some(false)).then(|| {
+        let folder = project.dir().to_owned();
+        thread::spawn(move || Origin::of(&folder))
+    });
     let (natives, wasi) = platforms(args)?;
     let progress = Progress::new(global);
+    let _caches = places.use_caches();
     let app = target::build(&project, &places, &progress)?;
     // A wasi image holds no machine code, but must not hold nonsense either.
     let architectures = natives.keys().copied().chain(natives.is_empty().then_some(Architecture::Amd64));
@@ -55,9 +91,18 @@ pub(crate) fn run(args: &Build, global: &Global) -> Result<ExitCode> {
         Some(folder) => Layout::create(folder)?,
         None => places.store()?,
     };
+    let metadata = Metadata::new(Sources {
+        name: &app.manifest.name,
+        origin: origin.and_then(|origin| origin.join().ok()).unwrap_or_default(),
+        settings,
+        annotations: &args.annotations,
+        labels: &args.labels,
+    })?;
     let packing = Packing {
         app: &app,
-        labels: &project.config().image.labels,
+        metadata: &metadata,
+        shape: if args.single_platform { Shape::Manifest } else { Shape::Index },
+        compression: if args.zstd { Compression::Zstd } else { Compression::Gzip },
         natives: &natives,
         wasi,
         layout: &layout,
@@ -65,12 +110,12 @@ pub(crate) fn run(args: &Build, global: &Global) -> Result<ExitCode> {
         code: &code,
         progress: &progress,
     };
-    let index = packing.write()?;
+    let image = packing.write()?;
     for tag in &args.tags {
-        layout.tag(tag, &index)?;
+        layout.tag(tag, &image)?;
     }
     if args.tags.is_empty() {
-        layout.tag(&unnamed(&app.manifest.name)?, &index)?;
+        layout.tag(&unnamed(&app.manifest.name)?, &image)?;
     }
     drop(progress);
     if !global.quiet {
@@ -78,13 +123,13 @@ pub(crate) fn run(args: &Build, global: &Global) -> Result<ExitCode> {
             output::remark(format!("built {}", tag.familiar()));
         }
     }
-    output::line(index.digest)?;
+    output::line(image.digest)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// What is remembered of a layout's layers lies in wharf's own cache, not in
 /// the layout: that may be somebody else's folder.
-fn layers_of(layout: &Layout, places: &Places) -> PathBuf {
+pub(crate) fn layers_of(layout: &Layout, places: &Places) -> PathBuf {
     let root = layout.root().canonicalize().unwrap_or_else(|_| layout.root().to_owned());
     let name = wharf_app::Sha256::of(root.as_os_str().as_encoded_bytes()).to_string();
     places.layers().join(&name[..16])
@@ -98,29 +143,60 @@ fn unnamed(app: &str) -> Result<Reference> {
     Ok(format!("localhost/{}:latest", if name.is_empty() { "app" } else { name }).parse()?)
 }
 
+/// What an image can be built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum BuildPlatform {
+    #[value(name = "linux/amd64")]
+    LinuxAmd64,
+    #[value(name = "linux/arm64")]
+    LinuxArm64,
+    #[value(name = "wasi/wasm")]
+    WasiWasm,
+}
+
+impl BuildPlatform {
+    fn architecture(self) -> Option<Architecture> {
+        match self {
+            Self::LinuxAmd64 => Some(Architecture::Amd64),
+            Self::LinuxArm64 => Some(Architecture::Arm64),
+            Self::WasiWasm => None,
+        }
+    }
+}
+
 /// The linux platforms, each with its `wharf-host`, and whether wasi/wasm is
 /// among what was asked for.
 fn platforms(args: &Build) -> Result<(BTreeMap<Architecture, PathBuf>, bool)> {
+    let asked: BTreeSet<BuildPlatform> = args.platforms.iter().copied().collect();
+    let wasi = asked.contains(&BuildPlatform::WasiWasm);
+    if wasi && args.no_wasi {
+        misused("--no-wasi cannot be used with --platform wasi/wasm");
+    }
+    if args.single_platform && asked.len() > 1 {
+        misused("--single-platform cannot be used with several platforms: expected one --platform or none");
+    }
     let mut natives = BTreeMap::new();
-    if args.platforms.is_empty() {
+    if asked.is_empty() {
+        let all = [Architecture::Amd64, Architecture::Arm64];
+        if args.single_platform {
+            for architecture in all.into_iter().filter(|architecture| architecture.is_this_machine()) {
+                natives.insert(architecture, host_binary(architecture, &args.host_binaries)?);
+            }
+            return Ok((natives, false));
+        }
         natives.insert(Architecture::Amd64, host_binary(Architecture::Amd64, &args.host_binaries)?);
         if let Ok(binary) = host_binary(Architecture::Arm64, &args.host_binaries) {
             natives.insert(Architecture::Arm64, binary);
         }
-        return Ok((natives, true));
+        return Ok((natives, !args.no_wasi));
     }
-    let mut wasi = false;
-    for platform in &args.platforms {
-        let architecture = match platform.to_string().as_str() {
-            "linux/amd64" => Architecture::Amd64,
-            "linux/arm64" => Architecture::Arm64,
-            "wasi/wasm" => {
-                wasi = true;
-                continue;
-            }
-            other => bail!("unknown platform {other}: expected linux/amd64, linux/arm64 or wasi/wasm"),
-        };
+    for architecture in asked.into_iter().filter_map(BuildPlatform::architecture) {
         natives.insert(architecture, host_binary(architecture, &args.host_binaries)?);
     }
     Ok((natives, wasi))
+}
+
+/// Ends the program as the command line's parser does.
+fn misused(text: &str) -> ! {
+    Arguments::command().error(ErrorKind::ArgumentConflict, text).exit()
 }

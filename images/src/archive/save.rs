@@ -31,6 +31,7 @@ struct DockerImage {
 ///
 /// The image is not in the layout or damaged, or the file cannot be written.
 pub fn save(layout: &Layout, reference: &Reference, path: &Path) -> Result<(), ArchiveError> {
+    layout.use_blobs()?;
     let descriptor = layout.resolve(reference)?;
     let manifests = layout.manifests(&descriptor)?;
     let write = |source| ArchiveError::Write { path: path.into(), source };

@@ -46,7 +46,7 @@ struct Piece {
 /// the sink back, and what `write` returned.
 pub(super) fn compress<S: Write + Send, T>(
     sink: S,
-    write: impl FnOnce(&mut GzipWriter) -> Result<T, LayerError>,
+    write: impl FnOnce(&mut dyn Write) -> Result<T, LayerError>,
 ) -> Result<(S, T), LayerError> {
     let workers = thread::available_parallelism().map_or(1, |count| count.get().min(16));
     compress_on(workers, sink, write)
@@ -55,7 +55,7 @@ pub(super) fn compress<S: Write + Send, T>(
 fn compress_on<S: Write + Send, T>(
     workers: usize,
     sink: S,
-    write: impl FnOnce(&mut GzipWriter) -> Result<T, LayerError>,
+    write: impl FnOnce(&mut dyn Write) -> Result<T, LayerError>,
 ) -> Result<(S, T), LayerError> {
     let (jobs, waiting) = sync_channel::<Job>(workers);
     // In the order of the input; each carries one piece when it is done.

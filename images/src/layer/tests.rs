@@ -142,3 +142,19 @@ fn an_empty_layer_is_a_valid_archive() {
     let layer = LayerBuilder::new(Timestamp::EPOCH).write(&layout).unwrap();
     assert_eq!(unpacked(&layout, &layer), [0; 1024]);
 }
+
+#[test]
+fn a_zstd_layer_has_the_same_content_and_another_blob() {
+    let (_folder, layout) = layout();
+    let layer = |compression| {
+        let mut builder = LayerBuilder::new(Timestamp::EPOCH).compression(compression);
+        builder.add_bytes("a", vec![b'x'; 5 << 20], FileMode::Regular).unwrap();
+        builder.write(&layout).unwrap()
+    };
+    let (gzip, zstd) = (layer(Compression::Gzip), layer(Compression::Zstd));
+    assert_eq!((gzip.diff_id, gzip.uncompressed_size), (zstd.diff_id, zstd.uncompressed_size));
+    assert_eq!(zstd.descriptor.media_type, MediaType::LayerTarZstd);
+    let blob = std::fs::read(layout.blob_path(&zstd.descriptor.digest)).unwrap();
+    assert_eq!(Digest::of(&::zstd::stream::decode_all(blob.as_slice()).unwrap()), zstd.diff_id);
+    assert_eq!(layer(Compression::Zstd), zstd);
+}

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use fs_err as fs;
 
-use super::{Layout, LayoutError, unfinished};
+use super::garbage::Sweep;
+use super::{Layout, LayoutError, Pruned, unfinished};
 use crate::{Digest, Layer};
 
 /// A folder of finished layers' descriptions, one small file each, named by a
@@ -49,26 +50,38 @@ impl LayerCache {
         Ok(())
     }
 
-    /// Forgets the layers whose blobs are no longer in `layout`, and returns
-    /// how many.
+    /// Forgets the layers whose blobs are no longer in `layout`. Nobody may be
+    /// building into it meanwhile: what is half-written is removed too.
     ///
     /// # Errors
     ///
     /// The folder cannot be written.
-    pub fn prune(&self, layout: &Layout) -> Result<usize, LayoutError> {
+    pub fn prune(&self, layout: &Layout) -> Result<Pruned, LayoutError> {
+        self.sweep(layout, Sweep::Remove)
+    }
+
+    /// What [`prune`](Self::prune) would forget now.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be read.
+    pub fn prunable(&self, layout: &Layout) -> Result<Pruned, LayoutError> {
+        self.sweep(layout, Sweep::Count)
+    }
+
+    fn sweep(&self, layout: &Layout, sweep: Sweep) -> Result<Pruned, LayoutError> {
         let write = |source| LayoutError::Write { source };
-        let Ok(entries) = fs::read_dir(&self.folder) else { return Ok(0) };
-        let mut forgotten = 0;
+        let mut pruned = Pruned::default();
+        let Ok(entries) = fs::read_dir(&self.folder) else { return Ok(pruned) };
         for entry in entries {
             let path = entry.map_err(write)?.path();
             let layer =
                 fs::read(&path).ok().and_then(|content| serde_json::from_slice::<Layer>(&content).ok());
             if !layer.is_some_and(|layer| layout.contains(&layer.descriptor)) {
-                fs::remove_file(&path).map_err(write)?;
-                forgotten += 1;
+                pruned.add(&path, sweep).map_err(write)?;
             }
         }
-        Ok(forgotten)
+        Ok(pruned)
     }
 
     fn path(&self, fingerprint: &Digest) -> PathBuf {

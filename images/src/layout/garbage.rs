@@ -1,6 +1,7 @@
 //! Blobs that no image needs any more.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::PoisonError;
 
 use fs_err as fs;
@@ -8,7 +9,7 @@ use fs_err as fs;
 use super::{BLOBS, Layout, LayoutError, UNFINISHED};
 use crate::Digest;
 
-/// What [`Layout::prune`] removed.
+/// What a prune removed, or would remove.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pruned {
     /// Number of files.
@@ -17,7 +18,36 @@ pub struct Pruned {
     pub bytes: u64,
 }
 
+/// What is done with garbage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sweep {
+    Remove,
+    Count,
+}
+
+impl Pruned {
+    /// Takes `path` away, or only counts it.
+    pub(super) fn add(&mut self, path: &Path, sweep: Sweep) -> std::io::Result<()> {
+        let size = fs::symlink_metadata(path)?.len();
+        if sweep == Sweep::Remove {
+            fs::remove_file(path)?;
+        }
+        self.blobs += 1;
+        self.bytes += size;
+        Ok(())
+    }
+}
+
 impl Layout {
+    /// What [`prune`](Self::prune) would remove now.
+    ///
+    /// # Errors
+    ///
+    /// As of `prune`.
+    pub fn prunable(&self) -> Result<Pruned, LayoutError> {
+        self.sweep(Sweep::Count)
+    }
+
     /// Removes the blobs that no listed image needs, and what killed processes
     /// left. Waits for other processes that are writing to the layout.
     ///
@@ -27,13 +57,17 @@ impl Layout {
     /// needs is not known; or the layout cannot be written. Nothing is removed
     /// in the first case.
     pub fn prune(&self) -> Result<Pruned, LayoutError> {
+        self.sweep(Sweep::Remove)
+    }
+
+    fn sweep(&self, sweep: Sweep) -> Result<Pruned, LayoutError> {
         let write = |source| LayoutError::Write { source };
         let blobs = &self.in_use.blobs;
         // Held throughout: a writer with this handle would turn the exclusive
         // lock into a shared one.
         let locked = self.in_use.locked.lock().unwrap_or_else(PoisonError::into_inner);
         blobs.file().lock().map_err(write)?;
-        let pruned = self.prune_locked();
+        let pruned = self.sweep_locked(sweep);
         // Back to what this handle had.
         if *locked {
             blobs.file().lock_shared().map_err(write)?;
@@ -43,28 +77,21 @@ impl Layout {
         pruned
     }
 
-    fn prune_locked(&self) -> Result<Pruned, LayoutError> {
+    fn sweep_locked(&self, sweep: Sweep) -> Result<Pruned, LayoutError> {
         let needed = self.needed()?;
         let mut pruned = Pruned::default();
-        let mut remove = |entry: &fs::DirEntry| -> std::io::Result<()> {
-            let size = entry.metadata()?.len();
-            fs::remove_file(entry.path())?;
-            pruned.blobs += 1;
-            pruned.bytes += size;
-            Ok(())
-        };
         let write = |source| LayoutError::Write { source };
         for entry in fs::read_dir(self.root().join(BLOBS)).map_err(write)? {
             let entry = entry.map_err(write)?;
             let digest = format!("sha256:{}", entry.file_name().to_string_lossy()).parse::<Digest>();
             if digest.is_ok_and(|digest| !needed.contains(&digest)) {
-                remove(&entry).map_err(write)?;
+                pruned.add(&entry.path(), sweep).map_err(write)?;
             }
         }
         for entry in fs::read_dir(self.root()).map_err(write)? {
             let entry = entry.map_err(write)?;
             if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
-                remove(&entry).map_err(write)?;
+                pruned.add(&entry.path(), sweep).map_err(write)?;
             }
         }
         Ok(pruned)

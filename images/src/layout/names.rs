@@ -169,6 +169,11 @@ impl Layout {
         children.into_iter().find(|child| child.digest == digest)
     }
 
+    /// All that `index.json` lists, images or not.
+    pub(crate) fn listed(&self) -> Result<Vec<Descriptor>, LayoutError> {
+        Ok(self.index()?.manifests)
+    }
+
     pub(super) fn index(&self) -> Result<Index, LayoutError> {
         let content = read_file(&self.root().join(INDEX), LARGEST_INDEX)
             .map_err(|source| LayoutError::Read { source })?;

@@ -200,8 +200,11 @@ fn prune_removes_what_no_name_needs() {
     let before = files(sample.layout.root());
     std::fs::write(sample.layout.root().join(".unfinished-x"), "killed").unwrap();
     let garbage = sample.layout.write_blob(MediaType::LayerTar, b"garbage").unwrap();
+    let prunable = sample.layout.prunable().unwrap();
+    assert!(sample.layout.contains(&garbage), "only counted");
     let pruned = sample.layout.prune().unwrap();
     assert_eq!(pruned, Pruned { blobs: 2, bytes: 13 });
+    assert_eq!(prunable, pruned);
     assert!(!sample.layout.contains(&garbage));
     assert_eq!(files(sample.layout.root()), before);
 
@@ -260,10 +263,12 @@ fn a_cached_layer_counts_only_while_its_blob_is_whole() {
     assert_eq!(cache.get(&sample.layout, &fingerprint), None);
     cache.put(&fingerprint, &sample.site).unwrap();
     assert_eq!(cache.get(&sample.layout, &fingerprint), Some(sample.site.clone()));
-    assert_eq!(cache.prune(&sample.layout).unwrap(), 0);
+    assert_eq!(cache.prune(&sample.layout).unwrap(), Pruned::default());
     std::fs::write(sample.layout.blob_path(&sample.site.descriptor.digest), "short").unwrap();
     assert_eq!(cache.get(&sample.layout, &fingerprint), None);
-    assert_eq!(cache.prune(&sample.layout).unwrap(), 1);
+    assert_eq!(cache.prunable(&sample.layout).unwrap().blobs, 1);
+    assert_eq!(cache.prune(&sample.layout).unwrap().blobs, 1);
+    assert_eq!(cache.prune(&sample.layout).unwrap().blobs, 0);
     std::fs::write(cache_file(&sample.folder, &fingerprint), "garbage").unwrap();
     assert_eq!(cache.get(&sample.layout, &fingerprint), None);
 }

@@ -388,6 +388,17 @@ impl RegistryError {
         }
     }
 
+    /// Whether the way to the registry is at fault, and not what came.
+    pub(super) fn is_of_the_network(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::RateLimited { .. } => true,
+            Self::Failed { source, .. } => {
+                source.is_passing() || source.status().is_some_and(|status| status.is_server_error())
+            }
+            _ => false,
+        }
+    }
+
     /// Sorts failures by what the user can do about them.
     pub(super) fn from_request(tried: Tried, reference: &Reference, error: RequestError) -> Self {
         let operation = tried.operation;

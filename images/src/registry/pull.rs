@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -74,11 +75,7 @@ pub(super) async fn pull(
     }
     let mut blobs: Vec<Descriptor> = blobs.into_values().collect();
     blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
-    stream::iter(&blobs)
-        .map(|blob| pull_blob(session, layout, blob, &progress))
-        .buffer_unordered(session.concurrency())
-        .try_collect::<()>()
-        .await?;
+    pull_blobs(session, layout, &blobs, &progress).await?;
 
     // After what they need, so that a document in the layout is never without it.
     documents.push((image.clone(), content));
@@ -142,17 +139,52 @@ fn media_type(session: &Session, content: &[u8]) -> Result<MediaType, RegistryEr
     }
 }
 
+/// Fetches what the layout lacks, and puts it there when all has come. If the
+/// network fails in between, what came is kept for the next time; if anything
+/// of it is wrong, nothing is.
+async fn pull_blobs(
+    session: &Session,
+    layout: &Layout,
+    blobs: &[Descriptor],
+    progress: &Arc<dyn Progress>,
+) -> Result<(), RegistryError> {
+    let mut pulled = Vec::new();
+    let mut failure = None;
+    let mut transfers = pin!(
+        stream::iter(blobs)
+            .map(|blob| pull_blob(session, layout, blob, progress))
+            .buffer_unordered(session.concurrency())
+    );
+    while let Some(blob) = transfers.next().await {
+        match blob {
+            Ok(blob) => pulled.extend(blob),
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
+        }
+    }
+    if failure.as_ref().is_none_or(RegistryError::is_of_the_network) {
+        blocking(session, move || {
+            pulled.into_iter().try_for_each(|(blob, media_type)| blob.commit(media_type).map(drop))
+        })
+        .await??;
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+/// Fetches a blob and checks it; none if the layout has it.
 async fn pull_blob(
     session: &Session,
     layout: &Layout,
     blob: &Descriptor,
     progress: &Arc<dyn Progress>,
-) -> Result<(), RegistryError> {
+) -> Result<Option<(FinishedBlob, MediaType)>, RegistryError> {
     progress.started(blob);
     let (there, wanted) = (layout.clone(), blob.clone());
     if blocking(session, move || there.holds(&wanted)).await? {
         progress.finished(&blob.digest, Transfer::AlreadyThere);
-        return Ok(());
+        return Ok(None);
     }
     let finished = receive(session, layout.blob_writer()?, blob, progress).await?;
     let (noun, digest, expected) = ("blob", blob.digest, blob.size);
@@ -162,11 +194,9 @@ async fn pull_blob(
     if finished.digest != digest {
         return Err(RegistryError::DigestDiffers { noun, digest, found: finished.digest });
     }
-    let media_type = blob.media_type.clone();
-    blocking(session, move || finished.commit(media_type)).await??;
     progress.finished(&blob.digest, Transfer::Complete);
     tracing::debug!(%digest, size = blob.size, "blob pulled");
-    Ok(())
+    Ok(Some((finished, blob.media_type.clone())))
 }
 
 /// Writes a blob to disk, on a thread for blocking work, while it comes.

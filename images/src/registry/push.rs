@@ -104,7 +104,7 @@ pub(super) async fn push_blobs(
         .await
 }
 
-async fn is_there(session: &Session, blob: &Descriptor) -> Result<bool, RegistryError> {
+pub(super) async fn is_there(session: &Session, blob: &Descriptor) -> Result<bool, RegistryError> {
     let url = session.transport.url(&format!("blobs/{}", blob.digest));
     let answer = session.transport.send(Request::new(Method::HEAD, url), ASK).await?;
     match answer.status() {

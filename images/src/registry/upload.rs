@@ -16,6 +16,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::error::{RequestError, Tried};
+use super::push::is_there;
 use super::transport::{Activity, Request, SendError, Transport};
 use super::{Progress, RegistryError, Session, Transfer};
 use crate::Descriptor;
@@ -122,6 +123,10 @@ impl Upload<'_> {
             attempt += 1;
             sleep(pause).await;
             begun = self.ask(&upload).await?;
+            // It may all be there, and only the answer was lost.
+            if begun.is_none() && is_there(self.session, self.blob).await? {
+                return Ok(Transfer::Complete);
+            }
         }
     }
 

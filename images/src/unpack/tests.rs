@@ -146,13 +146,98 @@ fn layers_that_unpack_to_more_than_allowed_are_refused() {
 }
 
 #[test]
-fn a_layer_that_is_neither_gzip_nor_tar_is_refused() {
+fn a_layer_that_is_no_tar_is_refused() {
     let sample = universal();
     let (_, mut manifest) = sample.layout.select(&sample.index, &[Platform::wasi_wasm()]).unwrap();
-    manifest.layers[0].media_type = MediaType::LayerTarZstd;
+    manifest.layers[0].media_type = MediaType::Other("application/wasm".into());
     let out = sample.folder.path().join("out");
     let error = unpack(&sample.layout, &manifest, &out, &options(LIMIT, &everything)).unwrap_err();
     assert!(matches!(error, UnpackError::Unsupported { .. }));
+    manifest.layers[0].media_type = MediaType::LayerTarZstd;
+    let error = unpack(&sample.layout, &manifest, &out, &options(LIMIT, &everything)).unwrap_err();
+    assert!(matches!(error, UnpackError::Damaged { .. }), "gzip under zstd's name: {error}");
+    assert!(!out.exists());
+}
+
+/// An image whose one layer is `blob`, of which `tar` is the content, and the
+/// outcome of unpacking it.
+fn unpacked_zstd(media_type: MediaType, tar: &[u8], blob: &[u8]) -> Result<Unpacked, UnpackError> {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::create(folder.path().join("layout")).unwrap();
+    let descriptor = layout.write_blob(media_type, blob).unwrap();
+    let layer = Layer { diff_id: Digest::of(tar), descriptor, uncompressed_size: tar.len() as u64 };
+    let image = ImageBuilder::new(Platform::wasi_wasm(), ContainerConfig::default()).layer(layer, "x");
+    let manifest = layout.read_manifest(&image.write(&layout).unwrap()).unwrap();
+    let out = folder.path().join("out");
+    let result = unpack(&layout, &manifest, &out, &options(LIMIT, &everything));
+    assert_eq!(out.exists(), result.is_ok());
+    result
+}
+
+fn zstd_frame(content: &[u8]) -> Vec<u8> {
+    ::zstd::stream::encode_all(content, 3).unwrap()
+}
+
+#[test]
+fn a_zstd_layer_of_several_frames_by_another_tool_is_unpacked() {
+    let Tar(tar) = Tar::default().file("a").file("b/c");
+    // As zstd:chunked writes it: data that is to be skipped, and a frame for each file.
+    let skippable = [&0x184d_2a50_u32.to_le_bytes()[..], &3_u32.to_le_bytes(), b"toc"].concat();
+    let blob =
+        [zstd_frame(&tar[..700]), skippable.clone(), zstd_frame(b""), zstd_frame(&tar[700..]), skippable];
+    for name in
+        ["application/vnd.oci.image.layer.v1.tar+zstd", "application/vnd.docker.image.rootfs.diff.tar.zstd"]
+    {
+        let found = unpacked_zstd(MediaType::from(name.to_owned()), &tar, &blob.concat()).unwrap();
+        assert_eq!(found.files, 2);
+    }
+}
+
+#[test]
+fn a_damaged_or_truncated_zstd_layer_is_refused() {
+    let Tar(tar) = Tar::default().file("a");
+    let whole = zstd_frame(&tar);
+    let cut = &whole[..whole.len() - 3];
+    let followed = [whole.as_slice(), b"more"].concat();
+    for blob in [cut, &followed] {
+        let error = unpacked_zstd(MediaType::LayerTarZstd, &tar, blob).unwrap_err();
+        assert!(matches!(error, UnpackError::Damaged { .. }), "{error}");
+    }
+    unpacked_zstd(MediaType::LayerTarZstd, &tar, &whole).unwrap();
+}
+
+#[test]
+fn a_zstd_layer_with_a_window_past_128_mib_is_refused() {
+    let Tar(tar) = Tar::default().file("a");
+    for (log, fits) in [(27, true), (28, false)] {
+        let mut encoder = ::zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(log).unwrap();
+        io::Write::write_all(&mut encoder, &tar).unwrap();
+        let blob = encoder.finish().unwrap();
+        match unpacked_zstd(MediaType::LayerTarZstd, &tar, &blob) {
+            Ok(_) => assert!(fits, "{log}"),
+            Err(error) => {
+                let mut chain = vec![error.to_string()];
+                let mut next = std::error::Error::source(&error);
+                while let Some(cause) = next {
+                    chain.push(cause.to_string());
+                    next = cause.source();
+                }
+                assert!(!fits && chain.concat().contains("at most 128 MiB"), "{log}: {chain:?}");
+            }
+        }
+    }
+}
+
+/// 128 MiB of nothing are a few KiB of zstd.
+#[test]
+fn a_zstd_layer_that_unpacks_to_more_than_allowed_is_refused() {
+    let mut encoder = ::zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    io::copy(&mut io::repeat(0).take(1 << 27), &mut encoder).unwrap();
+    let blob = encoder.finish().unwrap();
+    assert!(blob.len() < 1 << 14, "{}", blob.len());
+    let error = unpacked_zstd(MediaType::LayerTarZstd, b"", &blob).unwrap_err();
+    assert!(matches!(error, UnpackError::TooLarge { .. }), "{error}");
 }
 
 #[test]
