@@ -703,6 +703,20 @@ fn a_gzip_bomb_is_refused_before_it_fills_the_disk() {
 }
 
 #[test]
+fn a_zstd_bomb_is_refused_before_it_fills_disk_or_memory() {
+    let zeros = vec![0; 3 * MIB];
+    let bomb = zstd::encode_all(zeros.as_slice(), 3).unwrap();
+    let error =
+        unpacked_within(MIB as u64, &[(MediaType::LayerTarZstd, bomb, Digest::of(b""))]).1.unwrap_err();
+    assert!(matches!(error, UnpackError::TooLarge { .. }), "{}", words(&error));
+    // A frame that wants 2 GiB of memory to look back into (RFC 8878, 3.1.1.1.2).
+    let window = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 21 << 3, 0x01, 0x00, 0x00];
+    let layer = (MediaType::LayerTarZstd, window.to_vec(), Digest::of(b""));
+    let error = unpacked_within(MIB as u64, &[layer]).1.unwrap_err();
+    assert!(words(&error).contains("memory"), "{}", words(&error));
+}
+
+#[test]
 fn sparse_files_are_refused() {
     let mut header = Header::new_gnu();
     header.as_old_mut().name[..1].copy_from_slice(b"x");
@@ -838,6 +852,22 @@ fn at_once(root: PathBuf, reference: Reference) -> Result<(), LayoutError> {
         let _ = sender.send(verify(&root));
     });
     receiver.recv_timeout(Duration::from_secs(20)).expect("it hangs")
+}
+
+// Found by the fuzz target `index`.
+#[test]
+fn a_name_by_digest_is_only_that_of_what_has_the_digest() {
+    let image = manifest(&descriptor(CONFIG, b"{}"), &[]);
+    let (right, other) = (Digest::of(&image), Digest::of(b"other"));
+    for (digest, expected) in [(right, Some(right)), (other, None)] {
+        let listed = index(&[named(MANIFEST, &image, &format!("a.b/c@{digest}"))]);
+        let (_folder, layout, result) = loaded(&layout_archive(&listed, &[&image, b"{}"]));
+        let reference = result.unwrap().remove(0).reference;
+        assert_eq!(reference.as_ref().and_then(Reference::digest), expected);
+        if let Some(reference) = reference {
+            assert_eq!(layout.resolve(&reference).unwrap().digest, right);
+        }
+    }
 }
 
 #[test]

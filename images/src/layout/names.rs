@@ -31,7 +31,10 @@ pub struct Entry {
 impl Entry {
     pub(crate) fn new(descriptor: Descriptor) -> Self {
         let name = names_of(&descriptor).find(|name| is_printable(name)).map(str::to_owned);
-        let reference = names_of(&descriptor).find_map(Reference::from_annotation);
+        let reference = names_of(&descriptor)
+            .filter_map(Reference::from_annotation)
+            // A name by digest of something else would be found under no name.
+            .find(|name| name.digest().is_none_or(|digest| digest == descriptor.digest));
         Self { descriptor, reference, name }
     }
 
