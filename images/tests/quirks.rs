@@ -451,7 +451,7 @@ async fn a_token_that_expires_on_the_way_is_renewed_once() {
     assert_pushed(&registry, &sample);
     assert_eq!(registry.requests("PUT", "/manifests/1").len(), 2);
 
-    registry.fault(Fault::on("GET", &layer_digest(&sample), Action::ExpireTokens));
+    registry.fault(Fault::on("GET", layer_digest(&sample), Action::ExpireTokens));
     let (_folder, layout) = empty();
     pull(&layout, &reference).await.unwrap();
     assert_pulled(&layout, &reference, &sample);

@@ -505,7 +505,7 @@ impl Shared {
         let Some(scopes) = token.and_then(|token| store.tokens.get(token)) else { return false };
         repository.is_empty()
             || scopes.iter().any(|scope| {
-                let mut parts = scope.splitn(2, ':').nth(1).unwrap_or_default().rsplitn(2, ':');
+                let mut parts = scope.split_once(':').map_or("", |(_, rest)| rest).rsplitn(2, ':');
                 let (actions, name) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
                 name == repository && actions.split(',').any(|granted| granted == action)
             })
