@@ -87,7 +87,9 @@ impl Reference {
         let name = match (self.registry.as_str(), self.repository.strip_prefix("library/")) {
             (DOCKER_HUB, Some(short)) if !short.contains('/') => short.to_owned(),
             // But `docker.io/a.b/c` alone would be a registry `a.b`.
-            (DOCKER_HUB, _) if split_registry(&self.repository).0 == DOCKER_HUB => self.repository.clone(),
+            (DOCKER_HUB, _) if split_registry(&self.repository).1 == self.repository => {
+                self.repository.clone()
+            }
             _ => format!("{}/{}", self.registry, self.repository),
         };
         format!("{name}{}", self.target)

@@ -87,7 +87,8 @@ fn loopback_registries_are_recognised() {
 // Found by the fuzz target `reference`.
 #[test]
 fn the_familiar_form_means_the_same_image() {
-    for name in ["docker.io/a.b/c:1", "docker.io/localhost/c:1", "docker.io/library/x/y:1", "docker.io/a/b:1"]
+    for name in
+        ["docker.io/a.b/c:1", "docker.io/localhost/c:1", "docker.io/library/x/y:1", "docker.io/docker.io/o:1"]
     {
         let reference: Reference = name.parse().unwrap();
         assert_eq!(reference.familiar().parse(), Ok(reference), "{name}");
