@@ -115,6 +115,25 @@ check: setup ## Formatting, lints, licences and spelling
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	tests/lint.sh
 
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS := reference manifest index tar wharf-json archive
+# The dictionary of each target whose own name it does not have.
+FUZZ_WORDS_manifest := documents
+FUZZ_WORDS_index    := documents
+FUZZ_WORDS_archive  := documents
+
+.PHONY: fuzz
+fuzz: ## Fuzz what reads foreign input, FUZZ_SECONDS for each target (cargo install cargo-fuzz)
+	@# The stable compiler, told to take what libFuzzer needs. Layouts are made
+	@# by the hundred a second: in memory, if there is such a place.
+	@for target in $(FUZZ_TARGETS); do $(MAKE) --no-print-directory fuzz-$$target || exit 1; done
+
+.PHONY: $(FUZZ_TARGETS:%=fuzz-%)
+$(FUZZ_TARGETS:%=fuzz-%): fuzz-%:
+	cd fuzz && mkdir -p corpus/$* && RUSTC_BOOTSTRAP=1 TMPDIR=$(or $(wildcard /dev/shm),/tmp) \
+	    $(CARGO) fuzz run $* corpus/$* seeds/$* -- -max_total_time=$(FUZZ_SECONDS) \
+	    -timeout=20 -rss_limit_mb=1024 -dict=dictionaries/$(or $(FUZZ_WORDS_$*),$*).dict
+
 .PHONY: bench
 bench: root stage-here ## Measure against runc + nginx, buildah, umoci, skopeo and crane, side by side
 	tests/testbed/setup.sh

@@ -58,6 +58,24 @@ pub enum ArchiveError {
         /// The most that are read.
         limit: usize,
     },
+    /// There are more images than any real archive has.
+    #[error("cannot load archive {path:?}: expected at most {limit} images, found {found}")]
+    TooManyImages {
+        /// The file.
+        path: PathBuf,
+        /// The most that are read.
+        limit: usize,
+        /// The images in its index.
+        found: usize,
+    },
+    /// An image's name would do something to the terminal that shows it.
+    #[error("cannot load archive {path:?}: expected a name without control characters, found {found:?}")]
+    InvalidName {
+        /// The file.
+        path: PathBuf,
+        /// How the name begins.
+        found: String,
+    },
     /// An entry's content is not what its name says.
     #[error("cannot load blob {digest} of archive {path:?}: found content with digest {found}")]
     DigestDiffers {

@@ -25,8 +25,8 @@ pub use cache::LayerCache;
 pub use documents::LARGEST_DOCUMENT;
 pub use error::LayoutError;
 pub use garbage::Pruned;
-pub(crate) use names::named;
 pub use names::{CONTAINERD_NAME, Entry, REF_NAME};
+pub(crate) use names::{is_printable, named, names_of};
 pub(crate) use referrers::{REFERRERS, may_refer};
 
 use crate::{Descriptor, Digest, Index};
@@ -34,6 +34,10 @@ use crate::{Descriptor, Digest, Index};
 const MARKER: &str = "oci-layout";
 const INDEX: &str = "index.json";
 const BLOBS: &str = "blobs/sha256";
+/// Largest `index.json` read, in bytes: room for more than 100,000 images.
+const LARGEST_INDEX: u64 = 64 << 20;
+/// Largest `oci-layout` read, in bytes.
+const LARGEST_MARKER: u64 = 64 << 10;
 /// How the name of an unfinished file begins; [`Layout::prune`] removes those
 /// that a killed process left.
 const UNFINISHED: &str = ".unfinished-";
@@ -68,7 +72,7 @@ impl Layout {
     /// There is no such folder, or it is not a layout of version 1.0.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, LayoutError> {
         let root = root.into();
-        let marker = match fs::read(root.join(MARKER)) {
+        let marker = match read_file(&root.join(MARKER), LARGEST_MARKER) {
             Ok(marker) => marker,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(if root.is_dir() {
@@ -180,6 +184,25 @@ impl Layout {
             *locked = true;
         }
         Ok(())
+    }
+}
+
+/// Opens a file, and nothing that is none: a fifo in a layout that someone else
+/// made would be waited for without end.
+fn open_file(path: &Path) -> io::Result<fs::File> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other(format!("expected a file at {path:?}, found something else")));
+    }
+    fs::File::open(path)
+}
+
+/// Reads a file of at most `limit` bytes.
+fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(open_file(path)?, limit + 1), &mut content)?;
+    match content.len() as u64 > limit {
+        true => Err(io::Error::other(format!("expected at most {limit} bytes in {path:?}, found more"))),
+        false => Ok(content),
     }
 }
 

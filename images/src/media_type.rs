@@ -90,9 +90,10 @@ impl From<MediaType> for String {
     }
 }
 
+/// For people: control characters in a name that someone else chose are escaped.
 impl fmt::Display for MediaType {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
+        self.as_str().escape_debug().fmt(formatter)
     }
 }
 
@@ -108,5 +109,6 @@ mod tests {
         }
         let foreign = MediaType::from("application/wasm".to_owned());
         assert_eq!(foreign.as_str(), "application/wasm");
+        assert_eq!(foreign.to_string(), "application/wasm");
     }
 }

@@ -50,10 +50,11 @@ impl Platform {
     }
 }
 
+/// For people: control characters in an index that someone else wrote are escaped.
 impl fmt::Display for Platform {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}/{}", self.os, self.architecture)?;
-        self.variant.iter().try_for_each(|variant| write!(formatter, "/{variant}"))
+        write!(formatter, "{}/{}", self.os.escape_debug(), self.architecture.escape_debug())?;
+        self.variant.iter().try_for_each(|variant| write!(formatter, "/{}", variant.escape_debug()))
     }
 }
 

@@ -86,7 +86,10 @@ impl Reference {
     pub fn familiar(&self) -> String {
         let name = match (self.registry.as_str(), self.repository.strip_prefix("library/")) {
             (DOCKER_HUB, Some(short)) if !short.contains('/') => short.to_owned(),
-            (DOCKER_HUB, _) => self.repository.clone(),
+            // But `docker.io/a.b/c` alone would be a registry `a.b`.
+            (DOCKER_HUB, _) if split_registry(&self.repository).1 == self.repository => {
+                self.repository.clone()
+            }
             _ => format!("{}/{}", self.registry, self.repository),
         };
         format!("{name}{}", self.target)

@@ -281,7 +281,11 @@ async fn a_registry_that_is_busy_is_given_the_time_it_asks_for() {
 
     // Also as a date (RFC 9110, 10.2.3), which has whole seconds.
     let (_folder, layout) = empty();
-    registry.fault(Fault::on("GET", "/manifests/1", busy(http_date(Duration::from_secs(3)))));
+    registry.fault(Fault::on(
+        "GET",
+        "/manifests/1",
+        busy(httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(3))),
+    ));
     pull(&layout, &reference).await.unwrap();
     let gets = registry.requests("GET", "/manifests/1");
     assert_eq!(gets.len(), 2);
@@ -297,14 +301,6 @@ async fn a_registry_that_wants_an_hour_is_given_up() {
     let error = push(&sample.layout, &reference).await.unwrap_err();
     assert!(error.to_string().contains(&registry.address), "{error}");
     assert!(words(&error).contains("429"), "{}", words(&error));
-}
-
-fn http_date(ahead: Duration) -> String {
-    let at = time::OffsetDateTime::from(SystemTime::now() + ahead);
-    let format = time::format_description::parse_borrowed::<2>(
-        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT",
-    );
-    at.format(&format.unwrap()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -405,7 +401,9 @@ async fn a_redirected_download_that_broke_off_goes_on_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_stops_in_the_middle_is_given_up_and_named() {
-    let (registry, reference, sample, _folder, layout) = hosted(Quirks::default(), 3 * MIB).await;
+    // Without ranges each attempt is in vain.
+    let quirks = Quirks { ranges: false, ..Quirks::default() };
+    let (registry, reference, sample, _folder, layout) = hosted(quirks, 3 * MIB).await;
     let before = listing(layout.root());
     let impatient = Client::new(ClientOptions { read_timeout: Duration::from_millis(200), ..options() });
     for (method, needle, action) in [
@@ -433,6 +431,18 @@ async fn a_registry_that_stops_in_the_middle_is_given_up_and_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_download_that_fell_silent_goes_on_with_a_range() {
+    let (registry, reference, sample, _folder, layout) = hosted(Quirks::default(), 3 * MIB).await;
+    registry.fault(Fault::on("GET", layer_digest(&sample), Action::StopAfter(MIB as u64)));
+    let impatient = Client::new(ClientOptions { read_timeout: Duration::from_millis(200), ..options() });
+    in_time(impatient.pull(&layout, &reference, silent())).await.unwrap();
+    assert_pulled(&layout, &reference, &sample);
+    let gets = registry.requests("GET", &layer_digest(&sample));
+    assert_eq!(gets.len(), 2);
+    assert_eq!(gets[1].header("range"), Some("bytes=1048576-"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_expires_on_the_way_is_renewed_once() {
     let quirks = Quirks { auth: anonymous_tokens(), ..Quirks::default() };
     let (registry, reference, sample) = scene(quirks, 300_000).await;
@@ -441,7 +451,7 @@ async fn a_token_that_expires_on_the_way_is_renewed_once() {
     assert_pushed(&registry, &sample);
     assert_eq!(registry.requests("PUT", "/manifests/1").len(), 2);
 
-    registry.fault(Fault::on("GET", &layer_digest(&sample), Action::ExpireTokens));
+    registry.fault(Fault::on("GET", layer_digest(&sample), Action::ExpireTokens));
     let (_folder, layout) = empty();
     pull(&layout, &reference).await.unwrap();
     assert_pulled(&layout, &reference, &sample);
@@ -603,6 +613,45 @@ async fn a_push_asks_for_a_mount_of_nothing_that_the_registry_has() {
         push(&sample.layout, &other).await.unwrap();
         assert!(registry.has_image(&sample.layout, REPOSITORY, "2", &sample.index));
         assert_eq!(registry.requests("POST", "/blobs/uploads/").len(), posts);
+    }
+}
+
+/// A registry that has the image as `demo/base:1`, and the same image to be
+/// pushed as `demo/app:1`.
+async fn based(quirks: Quirks) -> (Registry, Reference, Sample) {
+    let (registry, reference, sample) = scene(quirks, 100_000).await;
+    registry.host(&sample.layout, "demo/base", "1", &sample.index);
+    sample.layout.tag(&registry.reference("demo/base:1"), &sample.index).unwrap();
+    (registry, reference, sample)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_of_another_repository_is_mounted_with_a_token_for_both() {
+    let (registry, reference, sample) = based(harbor()).await;
+    push(&sample.layout, &reference).await.unwrap();
+    assert_pushed(&registry, &sample);
+    assert_eq!(uploaded(&registry), 0, "{:#?}", registry.lines());
+    let posts = registry.requests("POST", "/blobs/uploads/");
+    assert_eq!(posts.len(), 2);
+    for post in &posts {
+        assert_eq!(parse_query(&post.query)["from"], "demo/base");
+        assert_eq!(post.status, Some(201));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_that_cannot_be_mounted_is_sent() {
+    let hidden = Tokens { anonymous: true, hidden: Some("demo/base".into()), ..Tokens::default() };
+    for quirks in [
+        Quirks { mount: Mount::Ignored, ..harbor() },
+        Quirks { mount: Mount::Refused(403), ..harbor() },
+        Quirks { mount: Mount::Refused(404), ..harbor() },
+        Quirks { auth: Auth::Tokens(hidden), ..harbor() },
+    ] {
+        let (registry, reference, sample) = based(quirks.clone()).await;
+        push(&sample.layout, &reference).await.unwrap();
+        assert_pushed(&registry, &sample);
+        assert_eq!(uploaded(&registry), sample.layer.size + sample.config.size, "{quirks:?}");
     }
 }
 

@@ -11,13 +11,19 @@ use fs_err as fs;
 use serde::de::DeserializeOwned;
 
 use super::ArchiveError;
-use crate::layout::{Entry, FinishedBlob, LARGEST_DOCUMENT, Layout, REFERRERS, may_refer};
+use crate::layout::{
+    Entry, FinishedBlob, LARGEST_DOCUMENT, Layout, REFERRERS, is_printable, may_refer, names_of,
+};
 use crate::tarball::{EntryKind, TarReader};
 use crate::{Descriptor, Digest, Index, Manifest, MediaType};
 
 const BUFFER: usize = 256 << 10;
 /// Most blobs of one archive.
 const MOST_BLOBS: usize = 16_384;
+/// Most images of one archive.
+const MOST_IMAGES: usize = 1024;
+/// Characters of a name that an error shows.
+const SHOWN: usize = 100;
 
 /// Reads the images of an archive into `layout` and returns them with their
 /// names there. An image that has no whole name is listed as it came. What
@@ -29,8 +35,17 @@ const MOST_BLOBS: usize = 16_384;
 /// digest says. The layout is as before then.
 pub fn load(layout: &Layout, path: &Path) -> Result<Vec<Entry>, ArchiveError> {
     let file = fs::File::open(path).map_err(ArchiveError::Open)?;
-    let mut staged = Staged { layout, path, blobs: HashMap::new(), seen: HashSet::new(), needed: Vec::new() };
+    let mut staged = Staged {
+        layout,
+        path,
+        blobs: HashMap::new(),
+        read: HashSet::new(),
+        seen: HashMap::new(),
+        needed: Vec::new(),
+    };
     let (index, attached) = staged.read(BufReader::with_capacity(BUFFER, file))?;
+    staged.check_names(&index)?;
+    staged.check_names(&attached)?;
     if let Some(other) = attached.manifests.iter().find(|listed| !listed.media_type.is_manifest()) {
         return Err(staged.not_an_image(other));
     }
@@ -43,22 +58,12 @@ pub fn load(layout: &Layout, path: &Path) -> Result<Vec<Entry>, ArchiveError> {
             blob.commit(media_type)?;
         }
     }
-    for referrer in &attached.manifests {
+    let (referrers, images): (Vec<_>, Vec<_>) = index.manifests.into_iter().partition(may_refer);
+    for referrer in attached.manifests.iter().chain(&referrers) {
         layout.refer(referrer)?;
     }
-    let mut entries = Vec::new();
-    for image in index.manifests {
-        if may_refer(&image) {
-            layout.refer(&image)?;
-            continue;
-        }
-        let entry = Entry::new(image);
-        match &entry.reference {
-            Some(reference) => layout.tag(reference, &entry.descriptor)?,
-            None => layout.add(entry.descriptor.clone())?,
-        }
-        entries.push(entry);
-    }
+    let entries: Vec<Entry> = images.into_iter().map(Entry::new).collect();
+    layout.enter(&entries)?;
     Ok(entries)
 }
 
@@ -67,8 +72,11 @@ struct Staged<'a> {
     layout: &'a Layout,
     path: &'a Path,
     blobs: HashMap<Digest, FinishedBlob>,
-    /// What is checked already: an archive may name one blob many times.
-    seen: HashSet<Digest>,
+    /// Documents whose blobs are checked already, by what they were read as: an
+    /// archive may name one many times.
+    read: HashSet<(Digest, MediaType)>,
+    /// Blobs that are checked already, with the size that was said of them.
+    seen: HashMap<Digest, u64>,
     /// In the order in which they are to be named: what others need first.
     needed: Vec<(Digest, MediaType)>,
 }
@@ -164,33 +172,60 @@ impl Staged<'_> {
         Ok(())
     }
 
+    fn check_names(&self, index: &Index) -> Result<(), ArchiveError> {
+        let found = index.manifests.len();
+        if found > MOST_IMAGES {
+            return Err(ArchiveError::TooManyImages { path: self.path.into(), limit: MOST_IMAGES, found });
+        }
+        match index.manifests.iter().flat_map(names_of).find(|name| !is_printable(name)) {
+            Some(name) => Err(ArchiveError::InvalidName {
+                path: self.path.into(),
+                found: name.chars().take(SHOWN).collect(),
+            }),
+            None => Ok(()),
+        }
+    }
+
     fn need_image(&mut self, image: &Descriptor) -> Result<(), ArchiveError> {
+        // Its size may be another one this time.
+        if self.read.contains(&(image.digest, image.media_type.clone())) {
+            return self.need("index or manifest", image);
+        }
         let children = match &image.media_type {
             kind if kind.is_manifest() => vec![image.clone()],
             kind if kind.is_index() => self.document::<Index>("index", image)?.manifests,
             _ => return Err(self.not_an_image(image)),
         };
         for child in &children {
-            if self.seen.contains(&child.digest) {
-                continue;
-            }
             if !child.media_type.is_manifest() {
                 return Err(self.not_an_image(child));
             }
-            let manifest: Manifest = self.document("manifest", child)?;
-            for blob in manifest.blobs() {
-                self.need("layer or configuration", blob)?;
+            if self.read.insert((child.digest, child.media_type.clone())) {
+                let manifest: Manifest = self.document("manifest", child)?;
+                for blob in manifest.blobs() {
+                    self.need("layer or configuration", blob)?;
+                }
             }
             self.need("manifest", child)?;
         }
+        self.read.insert((image.digest, image.media_type.clone()));
         self.need("index", image)
     }
 
     /// Notes that a blob is needed, having checked that it is there.
     fn need(&mut self, noun: &'static str, blob: &Descriptor) -> Result<(), ArchiveError> {
         let digest = blob.digest;
-        if !self.seen.insert(digest) {
-            return Ok(());
+        match self.seen.insert(digest, blob.size) {
+            Some(size) if size == blob.size => return Ok(()),
+            Some(size) => {
+                return Err(ArchiveError::SizeDiffers {
+                    path: self.path.into(),
+                    digest,
+                    expected: blob.size,
+                    found: size,
+                });
+            }
+            None => {}
         }
         match self.blobs.get(&digest) {
             Some(staged) if staged.size != blob.size => {

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Read, Write};
 use fs_err as fs;
 use tempfile::{NamedTempFile, TempPath};
 
-use super::{BLOBS, Layout, LayoutError, unfinished};
+use super::{BLOBS, Layout, LayoutError, open_file, unfinished};
 use crate::digest::{HashReader, HashWriter};
 use crate::{Descriptor, Digest, MediaType};
 
@@ -42,7 +42,7 @@ impl Layout {
     /// The blob is missing, or its size differs.
     pub fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobReader, LayoutError> {
         let digest = descriptor.digest;
-        let file = fs::File::open(self.blob_path(&digest)).map_err(|source| match source.kind() {
+        let file = open_file(&self.blob_path(&digest)).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => LayoutError::NoSuchBlob { digest, root: self.root().into() },
             _ => LayoutError::Read { source },
         })?;

@@ -6,13 +6,15 @@ use std::io::Write as _;
 use fs_err as fs;
 
 use super::referrers::may_refer;
-use super::{INDEX, Layout, LayoutError, MARKER, unfinished};
+use super::{INDEX, LARGEST_INDEX, Layout, LayoutError, MARKER, read_file, unfinished};
 use crate::{Descriptor, Digest, Index, Reference, Target};
 
 /// The annotation of an image's name in a layout (image-spec, annotations.md).
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The annotation that containerd and Docker take an image's whole name from.
 pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
+/// Longest name of an image, in bytes, that is one: no reference comes near it.
+const LONGEST_NAME: usize = 1024;
 /// Names listed at most in an error.
 const SIMILAR: usize = 5;
 
@@ -29,12 +31,11 @@ pub struct Entry {
 
 impl Entry {
     pub(crate) fn new(descriptor: Descriptor) -> Self {
-        let name = descriptor.annotation(CONTAINERD_NAME).or(descriptor.annotation(REF_NAME));
-        let name = name.map(str::to_owned);
-        let reference = [CONTAINERD_NAME, REF_NAME]
-            .iter()
-            .filter_map(|key| descriptor.annotation(key))
-            .find_map(Reference::from_annotation);
+        let name = names_of(&descriptor).find(|name| is_printable(name)).map(str::to_owned);
+        let reference = names_of(&descriptor)
+            .filter_map(Reference::from_annotation)
+            // A name by digest of something else would be found under no name.
+            .find(|name| name.digest().is_none_or(|digest| digest == descriptor.digest));
         Self { descriptor, reference, name }
     }
 
@@ -55,24 +56,38 @@ impl Layout {
     ///
     /// The image is not in the layout, or the layout cannot be written.
     pub fn tag(&self, reference: &Reference, descriptor: &Descriptor) -> Result<(), LayoutError> {
-        self.open_blob(descriptor)?;
-        let named = named(reference, descriptor);
-        self.update(|manifests| {
-            let is_same =
-                |other: &Descriptor| Entry::new(other.clone()).reference.as_ref() == Some(reference);
-            match manifests.iter().position(is_same) {
-                Some(at) => manifests[at] = named,
-                None => manifests.push(named),
-            }
-            Ok(())
-        })
+        self.enter(&[Entry {
+            descriptor: descriptor.clone(),
+            reference: Some(reference.clone()),
+            name: None,
+        }])
     }
 
-    /// Adds an image as it was named elsewhere, if it is not listed yet.
-    pub(crate) fn add(&self, descriptor: Descriptor) -> Result<(), LayoutError> {
+    /// Lists images in one step: those with a whole name under it, taking it
+    /// from any other that had it, and the others as they were named elsewhere.
+    pub(crate) fn enter(&self, entries: &[Entry]) -> Result<(), LayoutError> {
+        for entry in entries {
+            self.open_blob(&entry.descriptor)?;
+        }
         self.update(|manifests| {
-            if !manifests.contains(&descriptor) {
-                manifests.push(descriptor);
+            // Once for all: an archive may have many, and so may the layout.
+            let mut names: Vec<Option<Reference>> =
+                manifests.iter().cloned().map(|listed| Entry::new(listed).reference).collect();
+            for Entry { descriptor, reference, .. } in entries {
+                let (descriptor, at) = match reference {
+                    Some(reference) => (
+                        named(reference, descriptor),
+                        names.iter().position(|other| other.as_ref() == Some(reference)),
+                    ),
+                    None => (descriptor.clone(), manifests.iter().position(|other| other == descriptor)),
+                };
+                match at {
+                    Some(at) => manifests[at] = descriptor,
+                    None => {
+                        manifests.push(descriptor);
+                        names.push(reference.clone());
+                    }
+                }
             }
             Ok(())
         })
@@ -171,7 +186,8 @@ impl Layout {
 
     /// The list in the file `name` of the layout.
     pub(super) fn list_of(&self, name: &'static str) -> Result<Index, LayoutError> {
-        let content = fs::read(self.root().join(name)).map_err(|source| LayoutError::Read { source })?;
+        let content = read_file(&self.root().join(name), LARGEST_INDEX)
+            .map_err(|source| LayoutError::Read { source })?;
         serde_json::from_slice(&content).map_err(|source| LayoutError::InvalidIndex {
             root: self.root().into(),
             name,
@@ -219,6 +235,18 @@ impl Layout {
         names.truncate(SIMILAR);
         LayoutError::NoSuchImage { reference: wanted, root: self.root().into(), similar: names }
     }
+}
+
+/// What an image is called, the name that engines take first.
+pub(crate) fn names_of(descriptor: &Descriptor) -> impl Iterator<Item = &str> {
+    [CONTAINERD_NAME, REF_NAME].into_iter().filter_map(|key| descriptor.annotation(key))
+}
+
+/// Whether a name can be shown as it is: a layout may be anyone's, and a
+/// terminal obeys control characters.
+pub(crate) fn is_printable(name: &str) -> bool {
+    let turns = |character| matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    name.len() <= LONGEST_NAME && !name.contains(|character: char| character.is_control() || turns(character))
 }
 
 /// The descriptor as it stands in `index.json` under a name.

@@ -83,3 +83,16 @@ fn loopback_registries_are_recognised() {
         assert!(!text.parse::<Reference>().unwrap().is_loopback(), "{text}");
     }
 }
+
+// Found by the fuzz target `reference`.
+#[test]
+fn the_familiar_form_means_the_same_image() {
+    for name in
+        ["docker.io/a.b/c:1", "docker.io/localhost/c:1", "docker.io/library/x/y:1", "docker.io/docker.io/o:1"]
+    {
+        let reference: Reference = name.parse().unwrap();
+        assert_eq!(reference.familiar().parse(), Ok(reference), "{name}");
+    }
+    let reference: Reference = "docker.io/a.b/c:1".parse().unwrap();
+    assert_eq!(reference.familiar(), "docker.io/a.b/c:1");
+}

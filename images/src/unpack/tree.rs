@@ -5,11 +5,12 @@
 
 use std::collections::HashSet;
 use std::io::{self, Read};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use fs_err as fs;
+use fs_err::os::unix::fs::OpenOptionsExt;
 
 use super::{UnpackError, Unpacked};
 use crate::Digest;
@@ -18,6 +19,12 @@ use crate::tarball::reader::{Entry, relative};
 
 const WHITEOUT: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
+/// Longest path of an entry, in bytes: half of what the system takes.
+const LONGEST_PATH: usize = 2048;
+/// Most directories above an entry. Each of them is made and remembered for it.
+const DEEPEST: usize = 128;
+/// Most bytes of names remembered at a time: room for a million entries.
+const MOST_NAMES: usize = 256 << 20;
 
 pub(super) struct Tree<'a> {
     root: &'a Path,
@@ -25,8 +32,13 @@ pub(super) struct Tree<'a> {
     layer: Digest,
     /// Paths that the current layer made: its whiteouts do not touch them.
     made: HashSet<String>,
+    /// Directories whose lower layers' content is hidden already. Once is
+    /// enough, and each time looks at all that is in it.
+    hidden: HashSet<String>,
     /// Directories known to be real.
     directories: HashSet<String>,
+    /// Bytes of the names above.
+    names: usize,
     pub(super) unpacked: Unpacked,
 }
 
@@ -37,7 +49,9 @@ impl<'a> Tree<'a> {
             filter,
             layer: Digest::of(b""),
             made: HashSet::new(),
+            hidden: HashSet::new(),
             directories: HashSet::new(),
+            names: 0,
             unpacked: Unpacked::default(),
         }
     }
@@ -45,6 +59,9 @@ impl<'a> Tree<'a> {
     pub(super) fn begin_layer(&mut self, layer: Digest) {
         self.layer = layer;
         self.made.clear();
+        self.hidden.clear();
+        self.directories.clear();
+        self.names = 0;
     }
 
     /// Applies an entry, whose content comes from `content`.
@@ -56,6 +73,15 @@ impl<'a> Tree<'a> {
         }
         if path.is_empty() || !(self.filter)(Path::new(path)) {
             return Ok(());
+        }
+        if path.len() > LONGEST_PATH {
+            return Err(self.refused(path, "expected a path of at most 2048 bytes, found a longer one"));
+        }
+        if path.bytes().filter(|byte| *byte == b'/').count() > DEEPEST {
+            return Err(self.refused(path, "expected at most 128 directories above it, found more"));
+        }
+        if self.names > MOST_NAMES {
+            return Err(self.refused(path, "expected fewer names in one layer, found more than 256 MiB"));
         }
         self.make_directories(parent)?;
         match &entry.kind {
@@ -69,7 +95,7 @@ impl<'a> Tree<'a> {
                 );
             }
         }
-        self.made.insert(path.into());
+        self.mark_made(path);
         Ok(())
     }
 
@@ -77,12 +103,8 @@ impl<'a> Tree<'a> {
         self.remove(&entry.path)?;
         let path = self.root.join(&entry.path);
         let write = UnpackError::Write;
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(write)?;
+        let mut file =
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(write)?;
         let copied = copy(content, &mut file).map_err(|failed| match failed {
             Failed::Read(error) => UnpackError::Damaged { layer: self.layer, source: error.into() },
             Failed::Write(error) => UnpackError::Write(error),
@@ -105,7 +127,7 @@ impl<'a> Tree<'a> {
         if !self.is_directory(path) {
             self.remove(path)?;
             fs::create_dir(self.root.join(path)).map_err(UnpackError::Write)?;
-            self.directories.insert(path.into());
+            self.know_directory(path);
         }
         // Always open to ourselves, who must write into it and remove it.
         let permissions = std::fs::Permissions::from_mode(mode & 0o777 | 0o700);
@@ -151,7 +173,14 @@ impl<'a> Tree<'a> {
         }
         let join = |name: &str| if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") };
         if name == OPAQUE {
-            return self.hide_children(parent);
+            return match self.hidden.contains(parent) {
+                true => Ok(()),
+                false => {
+                    self.names += parent.len();
+                    self.hidden.insert(parent.into());
+                    self.hide_children(parent)
+                }
+            };
         }
         // Names of aufs's own, and what would mean the directory or its parent.
         if hidden.starts_with(WHITEOUT) || matches!(hidden, "" | "." | "..") {
@@ -200,7 +229,7 @@ impl<'a> Tree<'a> {
                 }
                 Err(error) => return Err(UnpackError::Write(error)),
             }
-            self.directories.insert(directory.into());
+            self.know_directory(directory);
         }
         self.mark_made(path);
         Ok(())
@@ -210,7 +239,14 @@ impl<'a> Tree<'a> {
     fn mark_made(&mut self, path: &str) {
         let mut rest = path;
         while !rest.is_empty() && self.made.insert(rest.into()) {
+            self.names += rest.len();
             rest = rest.rsplit_once('/').map_or("", |(parent, _)| parent);
+        }
+    }
+
+    fn know_directory(&mut self, path: &str) {
+        if self.directories.insert(path.into()) {
+            self.names += path.len();
         }
     }
 

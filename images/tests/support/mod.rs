@@ -2,7 +2,7 @@
 //! processes with credentials of their own.
 
 // A failing helper is a failing test, and no test uses all of this.
-#![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub, unused_imports)]
 
 pub mod images;
 pub mod process;
@@ -21,11 +21,15 @@ use std::time::Duration;
 use wharf_images::{Client, ClientOptions, Descriptor, Layout, Progress, Reference, RegistryError};
 
 /// What no push or pull of these tests comes near unless it hangs.
-pub const HANGS: Duration = Duration::from_secs(60);
+pub const HANGS: Duration = Duration::from_secs(120);
 
 /// How the tests speak to registries: one place for what all of them set.
 pub fn options() -> ClientOptions {
-    ClientOptions { read_timeout: Duration::from_secs(5), ..ClientOptions::default() }
+    ClientOptions {
+        read_timeout: Duration::from_secs(30),
+        backoff: Duration::from_millis(1),
+        ..ClientOptions::default()
+    }
 }
 
 pub fn client() -> Client {

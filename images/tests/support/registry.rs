@@ -77,6 +77,8 @@ pub enum Mount {
     Mounts,
     /// Answers as if nothing was said of a mount.
     Ignored,
+    /// Answers a mount with this error.
+    Refused(u16),
 }
 
 #[derive(Debug, Clone)]
@@ -97,6 +99,8 @@ pub struct Tokens {
     pub identity: Option<String>,
     /// Whether those without credentials get tokens, too.
     pub anonymous: bool,
+    /// A repository that no token is good for.
+    pub hidden: Option<String>,
 }
 
 /// What the registry has.
@@ -270,6 +274,9 @@ impl Shared {
     fn start_upload(&self, exchange: &Exchange, repository: &str, content: &[u8]) -> Answer {
         let query = parse_query(&exchange.query);
         let mut store = self.store.lock().unwrap();
+        if let (true, Mount::Refused(status)) = (query.contains_key("mount"), self.quirks.mount) {
+            return Answer::error(status, "DENIED");
+        }
         if let (Some(digest), Some(from), Mount::Mounts) =
             (query.get("mount"), query.get("from"), self.quirks.mount)
         {
@@ -498,7 +505,7 @@ impl Shared {
         let Some(scopes) = token.and_then(|token| store.tokens.get(token)) else { return false };
         repository.is_empty()
             || scopes.iter().any(|scope| {
-                let mut parts = scope.splitn(2, ':').nth(1).unwrap_or_default().rsplitn(2, ':');
+                let mut parts = scope.split_once(':').map_or("", |(_, rest)| rest).rsplitn(2, ':');
                 let (actions, name) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
                 name == repository && actions.split(',').any(|granted| granted == action)
             })
@@ -531,9 +538,10 @@ impl Shared {
         let mut store = self.store.lock().unwrap();
         let token = format!("token-{}", store.number());
         // Several scopes come as several parameters, or parted by spaces.
-        let pairs = text.split('&').filter_map(|pair| pair.strip_prefix("scope="));
-        let scopes =
-            pairs.map(decode).flat_map(|scope| scope.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        let pairs = form_urlencoded::parse(text.as_bytes()).filter(|(key, _)| key == "scope");
+        let scopes = pairs.flat_map(|(_, scope)| scope.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        let hidden = tokens.hidden.as_ref().map(|hidden| format!("repository:{hidden}:"));
+        let scopes = scopes.filter(|scope| !hidden.as_ref().is_some_and(|hidden| scope.starts_with(hidden)));
         store.tokens.insert(token.clone(), scopes.collect());
         // The names of the two specifications for the same.
         let name = if is_post { "access_token" } else { "token" };
@@ -560,15 +568,7 @@ fn split(path: &str) -> Option<(&str, &str, &str)> {
 }
 
 pub fn parse_query(query: &str) -> HashMap<String, String> {
-    query
-        .split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .map(|(key, value)| (decode(key), decode(value)))
-        .collect()
-}
-
-fn decode(text: &str) -> String {
-    percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8().unwrap().into_owned()
+    form_urlencoded::parse(query.as_bytes()).into_owned().collect()
 }
 
 pub fn base64(text: &str) -> String {
