@@ -806,6 +806,8 @@ fn a_configuration_that_is_none_is_refused() {
             config: layout.write_blob(MediaType::Config, config).unwrap(),
             layers: vec![layer],
             annotations: None,
+            artifact_type: None,
+            subject: None,
         };
         let options = UnpackOptions { limit: LIMIT, filter: &|_| true };
         let error = unpack(&layout, &manifest, &folder.path().join("out"), &options).unwrap_err();

@@ -245,8 +245,13 @@ pub(crate) fn names_of(descriptor: &Descriptor) -> impl Iterator<Item = &str> {
 /// Whether a name can be shown as it is: a layout may be anyone's, and a
 /// terminal obeys control characters.
 pub(crate) fn is_printable(name: &str) -> bool {
-    let turns = |character| matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    name.len() <= LONGEST_NAME && !name.contains(|character: char| character.is_control() || turns(character))
+    name.len() <= LONGEST_NAME && name.chars().all(is_plain)
+}
+
+/// Whether a terminal takes a character as text: neither as an order, nor as
+/// one to turn the direction of what follows.
+pub(crate) fn is_plain(character: char) -> bool {
+    !character.is_control() && !matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The descriptor as it stands in `index.json` under a name.

@@ -357,7 +357,7 @@ fn referrers_that_other_tools_list_among_the_images_are_understood() {
     let sample = universal();
     let attached = sample.layout.attach(&sample.index, &artifact("a")).unwrap();
     std::fs::remove_file(sample.layout.root().join("referrers.json")).unwrap();
-    sample.layout.add(attached.clone()).unwrap();
+    sample.layout.enter(&[Entry::new(attached.clone())]).unwrap();
     assert_eq!(sample.layout.referrers(&sample.index.digest).unwrap()[0].0, attached);
     assert_eq!(sample.layout.list().unwrap().len(), 1);
     assert_eq!(sample.layout.prune().unwrap(), Pruned::default());

@@ -7,7 +7,7 @@ use http::StatusCode;
 use oci_client::errors::{OciEnvelope, OciErrorCode};
 
 use super::CredentialsError;
-use crate::layout::LayoutError;
+use crate::layout::{LayoutError, is_plain};
 use crate::{Digest, Reference};
 
 /// What was being done, as it stands in messages: "cannot … registry".
@@ -141,7 +141,8 @@ impl RequestError {
             }
         };
         let messages: Vec<String> = messages.into_iter().filter(|message| !message.is_empty()).collect();
-        Self::Refused { status, codes, message: messages.join("; "), pause }
+        let codes = codes.iter().map(|code| plain(code)).collect();
+        Self::Refused { status, codes, message: plain(&messages.join("; ")), pause }
     }
 
     pub(super) fn status(&self) -> Option<StatusCode> {
@@ -167,6 +168,11 @@ impl RequestError {
     pub(super) fn is_passing(&self) -> bool {
         matches!(self, Self::Network(_) | Self::Silent { .. })
     }
+}
+
+/// Anyone's words without what a terminal would take as orders.
+fn plain(text: &str) -> String {
+    text.chars().map(|character| if is_plain(character) { character } else { ' ' }).collect()
 }
 
 /// As in the specification: `MANIFEST_UNKNOWN`.

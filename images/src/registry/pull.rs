@@ -1,7 +1,8 @@
 //! Registry → layout: the index or manifest, its children, their blobs, and
 //! last the name.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io::Write;
 use std::pin::pin;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ const PULL_BLOB: Tried = Tried::new("pull a blob from");
 const PARTS_AHEAD: usize = 4;
 /// Most manifests of an index that are fetched: no image has so many platforms.
 const MOST_MANIFESTS: usize = 256;
+/// Most layers of a manifest that are fetched: engines take at most 127.
+const MOST_LAYERS: usize = 1024;
 
 pub(super) async fn pull(
     session: &Session,
@@ -44,8 +47,7 @@ pub(super) async fn pull(
             let text = format!("{} manifests in an index: expected at most {MOST_MANIFESTS}", children.len());
             return Err(invalid(session, serde::de::Error::custom(text)));
         }
-        let mut known = BTreeSet::new();
-        children.retain(|child| known.insert(child.digest));
+        children = once_each(children, "manifest")?;
         if let Some(child) = children.iter().find(|child| !child.media_type.is_manifest()) {
             return Err(not_an_image(session, &child.media_type));
         }
@@ -68,12 +70,17 @@ pub(super) async fn pull(
         documents.push((image.clone(), content.clone()));
     }
 
-    let mut blobs = BTreeMap::new();
+    let mut blobs = Vec::new();
     for (_, content) in &documents {
         let manifest: Manifest = parse(session, content)?;
-        blobs.extend(manifest.blobs().map(|blob| (blob.digest, blob.clone())));
+        if manifest.layers.len() > MOST_LAYERS {
+            let text =
+                format!("{} layers in a manifest: expected at most {MOST_LAYERS}", manifest.layers.len());
+            return Err(invalid(session, serde::de::Error::custom(text)));
+        }
+        blobs.extend(manifest.blobs().cloned());
     }
-    let mut blobs: Vec<Descriptor> = blobs.into_values().collect();
+    let mut blobs = once_each(blobs, "blob")?;
     blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
     pull_blobs(session, layout, &blobs, &progress).await?;
 
@@ -85,6 +92,23 @@ pub(super) async fn pull(
     layout.tag(&session.reference, &image)?;
     tracing::info!(reference = %session.reference, digest = %image.digest, "image pulled");
     Ok(image)
+}
+
+/// The same without what is there twice. One digest has one size.
+fn once_each(descriptors: Vec<Descriptor>, noun: &'static str) -> Result<Vec<Descriptor>, RegistryError> {
+    let mut sizes = BTreeMap::new();
+    let mut once = Vec::new();
+    for descriptor in descriptors {
+        match sizes.insert(descriptor.digest, descriptor.size) {
+            None => once.push(descriptor),
+            Some(expected) if expected == descriptor.size => {}
+            Some(expected) => {
+                let (digest, found) = (descriptor.digest, descriptor.size);
+                return Err(RegistryError::SizeDiffers { noun, digest, expected, found });
+            }
+        }
+    }
+    Ok(once)
 }
 
 /// Fetches an index or manifest and compares it with what is known of it.
@@ -150,20 +174,27 @@ async fn pull_blobs(
 ) -> Result<(), RegistryError> {
     let mut pulled = Vec::new();
     let mut failure = None;
-    let mut transfers = pin!(
-        stream::iter(blobs)
-            .map(|blob| pull_blob(session, layout, blob, progress))
-            .buffer_unordered(session.concurrency())
-    );
-    while let Some(blob) = transfers.next().await {
-        match blob {
-            Ok(blob) => pulled.extend(blob),
-            Err(error) => {
-                failure = Some(error);
-                break;
+    // Closed when the last of those who write has ended.
+    let (writing, mut written) = mpsc::channel::<Infallible>(1);
+    {
+        let mut transfers = pin!(
+            stream::iter(blobs)
+                .map(|blob| pull_blob(session, layout, blob, progress, writing.clone()))
+                .buffer_unordered(session.concurrency())
+        );
+        while let Some(blob) = transfers.next().await {
+            match blob {
+                Ok(blob) => pulled.extend(blob),
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
             }
         }
     }
+    drop(writing);
+    // Threads outlive what waits for them: none may leave a file behind.
+    while written.recv().await.is_some() {}
     if failure.as_ref().is_none_or(RegistryError::is_of_the_network) {
         blocking(session, move || {
             pulled.into_iter().try_for_each(|(blob, media_type)| blob.commit(media_type).map(drop))
@@ -179,6 +210,7 @@ async fn pull_blob(
     layout: &Layout,
     blob: &Descriptor,
     progress: &Arc<dyn Progress>,
+    writing: mpsc::Sender<Infallible>,
 ) -> Result<Option<(FinishedBlob, MediaType)>, RegistryError> {
     progress.started(blob);
     let (there, wanted) = (layout.clone(), blob.clone());
@@ -186,7 +218,7 @@ async fn pull_blob(
         progress.finished(&blob.digest, Transfer::AlreadyThere);
         return Ok(None);
     }
-    let finished = receive(session, layout.blob_writer()?, blob, progress).await?;
+    let finished = receive(session, layout.blob_writer()?, blob, progress, writing).await?;
     let (noun, digest, expected) = ("blob", blob.digest, blob.size);
     if finished.size != expected {
         return Err(RegistryError::SizeDiffers { noun, digest, expected, found: finished.size });
@@ -202,12 +234,16 @@ async fn pull_blob(
 /// Writes a blob to disk, on a thread for blocking work, while it comes.
 async fn receive(
     session: &Session,
-    mut writer: BlobWriter,
+    writer: BlobWriter,
     blob: &Descriptor,
     progress: &Arc<dyn Progress>,
+    writing: mpsc::Sender<Infallible>,
 ) -> Result<FinishedBlob, RegistryError> {
     let (sender, mut receiver) = mpsc::channel::<Bytes>(PARTS_AHEAD);
     let written = blocking(session, move || -> Result<FinishedBlob, LayoutError> {
+        // Declared first, dropped last.
+        let _writing = writing;
+        let mut writer = writer;
         while let Some(part) = receiver.blocking_recv() {
             writer.write_all(&part).map_err(|source| LayoutError::Write { source })?;
         }
