@@ -6,7 +6,8 @@ ADDR    ?= 127.0.0.1:8080
 
 # Static binaries: they run in an image with nothing else in it. With --target
 # the flags are for them alone, not for build scripts and procedural macros.
-TRIPLE  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+# sudo's PATH may lack rustc, and `make install-only` needs none.
+TRIPLE  := $(or $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p'),$(shell uname -m)-unknown-linux-gnu)
 STATIC  := LIBSECCOMP_LINK_TYPE=static \
            LIBSECCOMP_LIB_PATH=/usr/lib/$(subst -unknown,,$(TRIPLE)) \
            RUSTFLAGS="-C target-feature=+crt-static"

@@ -27,7 +27,7 @@ pub use error::LayoutError;
 pub use garbage::Pruned;
 pub use names::{CONTAINERD_NAME, Entry, REF_NAME};
 pub(crate) use names::{is_plain, is_printable, named, names_of};
-pub(crate) use referrers::{REFERRERS, may_refer};
+pub(crate) use referrers::REFERRERS;
 
 use crate::{Descriptor, Digest, Index};
 

@@ -159,7 +159,13 @@ impl Client {
         let reference = registry_alone(registry)?;
         let authority = Authority::new(Some(Credential::password(user, password)), Vec::new());
         let transport = Transport::new(&reference, &self.options, authority)?;
-        transport.authority().log_in(&transport).await?;
+        transport.authority().log_in(&transport).await.map_err(|error| match error {
+            RegistryError::Unauthorized { registry, source, .. }
+            | RegistryError::Denied { registry, source, .. } => {
+                RegistryError::LoginRefused { registry, source }
+            }
+            other => other,
+        })?;
         let (key, user, password) = (reference.registry().to_owned(), user.to_owned(), password.to_owned());
         with_credentials(registry, move || credentials::store(&key, &user, &password)).await
     }
@@ -196,7 +202,8 @@ impl Client {
 /// A registry as a reference, for what is about the registry alone. As from
 /// Docker, it may be given as a URL.
 fn registry_alone(registry: &str) -> Result<Reference, RegistryError> {
-    let host = registry.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
+    let host = registry.trim_start_matches("https://").trim_start_matches("http://");
+    let host = host.split('/').next().unwrap_or_default();
     let invalid = || RegistryError::InvalidAddress { registry: registry.into() };
     let reference: Reference = format!("{host}/any/any").parse().map_err(|_| invalid())?;
     // Otherwise it has no dot and no port, and would be a repository of Docker Hub.
@@ -267,22 +274,11 @@ impl Session {
         target: &Target,
         tried: Tried,
     ) -> Result<Option<bytes::Bytes>, RegistryError> {
-        let answer = self.transport.send(self.document(Method::GET, target), tried).await?;
-        match answer.status() {
-            status if status.is_success() => {}
-            StatusCode::NOT_FOUND => return Ok(None),
-            _ => return Err(self.transport.refused(tried, answer).await),
-        }
         let most = usize::try_from(LARGEST_DOCUMENT).unwrap_or(usize::MAX);
-        match self.transport.read(answer, most).await {
-            Ok(content) => Ok(Some(content)),
-            Err(RequestError::TooLarge { found, .. }) => Err(RegistryError::TooLarge {
-                noun: "manifest",
-                reference: self.reference.familiar(),
-                limit: LARGEST_DOCUMENT,
-                found,
-            }),
-            Err(error) => Err(self.transport.failed(tried, error)),
+        match self.transport.fetch(self.document(Method::GET, target), tried, most).await? {
+            Ok((_, content)) => Ok(Some(content)),
+            Err(answer) if answer.status() == StatusCode::NOT_FOUND => Ok(None),
+            Err(answer) => Err(self.transport.refused(tried, answer).await),
         }
     }
 }

@@ -222,6 +222,28 @@ async fn content_on_another_host_gets_no_basic_credentials() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_redirected_to_does_not_choose_where_credentials_go() {
+    let content = Registry::start_on("127.0.0.2", Quirks::default()).await;
+    // It asks for a login by a token service of its own.
+    let thief = format!("Bearer realm=\"http://{}/token\",service=\"thief\"", content.address);
+    let answer = || Answer::error(401, "UNAUTHORIZED").header("www-authenticate", thief.clone());
+    content.fault(Fault::on("GET", "", Action::Answer(answer())).always());
+    let quirks = Quirks {
+        content_from: Some(format!("http://{}", content.address)),
+        auth: Auth::Tokens(user_tokens()),
+        ..Quirks::default()
+    };
+    let (registry, reference, _sample, _folder, layout) = hosted(quirks, 100_000).await;
+    let (ok, text) = Process::new(&login(&registry.address, "me", "secret")).pull(&layout, &reference).await;
+    assert!(!ok && text.contains(REFUSED), "{text}");
+    let asked = content.exchanges();
+    assert!(!asked.is_empty());
+    for one in asked {
+        assert!(!one.path.contains("/token") && one.header("authorization").is_none(), "{one:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn errors_that_pass_are_tried_again() {
     for status in [500, 502, 503, 504] {
         let (registry, reference, sample) = scene(Quirks::default(), 100_000).await;

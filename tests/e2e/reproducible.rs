@@ -23,8 +23,8 @@ struct Builder {
     umask: &'static str,
     zone: &'static str,
     locale: &'static str,
-    /// The processors that it may use, as taskset(1) lists them.
-    cores: &'static str,
+    /// Whether it may use all processors that we may, or the first of them.
+    all_cores: bool,
     /// Files are made last name first.
     backwards: bool,
     /// What the files' times are, in seconds since 1970.
@@ -40,7 +40,7 @@ const USUAL: Builder = Builder {
     umask: "022",
     zone: "UTC",
     locale: "C.UTF-8",
-    cores: "0",
+    all_cores: false,
     backwards: false,
     time: 1_000_000_000,
     folder: "app",
@@ -61,7 +61,7 @@ fn other_users_umasks_zones_locales_orders_file_systems_and_cores_make_one_diges
         Builder { umask: "077", ..USUAL },
         Builder { zone: "Pacific/Kiritimati", ..USUAL },
         Builder { locale: "tr_TR.UTF-8", ..USUAL },
-        Builder { cores: "0,1", ..USUAL },
+        Builder { all_cores: true, ..USUAL },
         Builder { backwards: true, time: 1_700_000_000, ..USUAL },
         Builder { folder: "another folder/weiter östlich", ..USUAL },
         Builder { in_memory: true, ..USUAL },
@@ -71,7 +71,7 @@ fn other_users_umasks_zones_locales_orders_file_systems_and_cores_make_one_diges
             umask: "077",
             zone: "America/St_Johns",
             locale: "de_DE.UTF-8",
-            cores: "0,1",
+            all_cores: true,
             backwards: true,
             time: 2_000_000_000,
             folder: "z",
@@ -125,12 +125,20 @@ impl Builder {
         run(&mut self.command(home, program, arguments)).output()
     }
 
+    /// As taskset(1) lists them.
+    fn processors(self) -> String {
+        let status = fs_err::read_to_string("/proc/self/status").expect("Linux has /proc");
+        let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        let list = list.expect("the kernel says where we may run").trim();
+        if self.all_cores { list.into() } else { list.split([',', '-']).next().unwrap_or(list).into() }
+    }
+
     fn command(self, home: &Home, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new("setpriv");
         let (user, group) = (format!("--reuid={}", self.user), format!("--regid={}", self.user));
         let masked = format!("umask {}; exec \"$@\"", self.umask);
         command
-            .args([&user, &group, "--clear-groups", "--", "taskset", "--cpu-list", self.cores])
+            .args([&user, &group, "--clear-groups", "--", "taskset", "--cpu-list", &self.processors()])
             .args(["sh", "-c", &masked, "sh", program])
             .args(arguments)
             .env_clear()

@@ -153,12 +153,13 @@ impl Shared {
     /// Until the client has said everything; none if the connection is to be closed.
     fn forward(&self, mut from: &TcpStream, mut to: &TcpStream) -> Option<()> {
         let mut buffer = vec![0; 64 << 10];
+        let since = self.lock().lifted;
         loop {
             let count = from.read(&mut buffer).ok()?;
             if count == 0 {
                 return Some(());
             }
-            let (allowed, ends) = self.take(count);
+            let (allowed, ends) = self.take(count, since)?;
             to.write_all(&buffer[..allowed]).ok()?;
             if ends {
                 self.at_the_limit();
@@ -167,13 +168,18 @@ impl Shared {
         }
     }
 
-    /// How many of `count` bytes may pass, and whether that was the last of them.
-    fn take(&self, count: usize) -> (usize, bool) {
+    /// How many of `count` bytes may pass, and whether that was the last of them;
+    /// none on a connection from before the limit was lifted: what it still holds
+    /// is of a push that was stopped.
+    fn take(&self, count: usize, since: u64) -> Option<(usize, bool)> {
         let mut state = self.lock();
+        if state.lifted != since {
+            return None;
+        }
         let left = state.limit.map_or(u64::MAX, |(limit, _)| limit - state.sent);
         let allowed = usize::try_from(left).map_or(count, |left| left.min(count));
         state.sent += allowed as u64;
-        (allowed, allowed as u64 == left)
+        Some((allowed, allowed as u64 == left))
     }
 
     fn at_the_limit(&self) {

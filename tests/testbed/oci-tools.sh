@@ -22,10 +22,9 @@ fi
 work=$(mktemp -d "$WHARF_TESTBED/oci-tools.XXXXXX")
 trap 'chmod -R u+w "$work" && rm -rf "$work"' EXIT
 
-# Debian 12's Go is older than these need. From 1.21 on Go fetches the one that
-# go.mod names; where there is none, forky's is unpacked for this one build.
-version=$(go env GOVERSION 2>/dev/null || true)
-if [[ ! $version =~ ^go1\.(2[1-9]|[3-9][0-9]) ]]; then
+# Debian 12's Go is older than these need. From 1.21 on Go may fetch the one that
+# go.mod names; where it can't, forky's is unpacked for this one build.
+if ! (cd "$here/oci-tools" && go list -m) >/dev/null 2>&1; then
     # shellcheck source=debian-suites.sh
     . "$here/debian-suites.sh"
     say "reading the package lists of forky, for its Go"

@@ -25,6 +25,7 @@ case $purpose in
         # Any origin will do for these: a machine may have them from elsewhere.
         command -v node >/dev/null || packages+=(nodejs)
         command -v npm >/dev/null || packages+=(npm)
+        command -v git >/dev/null || packages+=(git)
         if ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
             packages+=(python3 python3-venv)
         fi

@@ -14,14 +14,23 @@ has_targets() {
 }
 
 # rust_source WORK VERSION TARGETS PACKAGE...: Debian's rust-src of VERSION and
-# further packages of trixie, unpacked into WORK/debs.
+# further packages of trixie, unpacked into WORK/debs. Where Debian has no such
+# version, rustup adds the targets; then the script ends here with its toolchain.
 rust_source() {
     local work=$1 version=$2 targets=$3 source
     shift 3
     private_apt "$work/apt" trixie trixie-backports
     source=$(apt-cache madison rust-src | awk -F' *[|] *' -v version="$version" 'index($2, version "+") == 1 { print $2; exit }')
-    [ -n "$source" ] ||
+    if [ -z "$source" ]; then
+        # A newer Rust than Debian's, so one that can fetch its own parts.
+        # shellcheck disable=SC2086 # several targets
+        if command -v rustup >/dev/null && timeout 300 rustup target add $targets >&2 &&
+            has_targets "$(rustc --print sysroot)" $targets; then
+            rustc --print sysroot
+            exit 0
+        fi
         fail "cannot find rust-src $version in Debian's trixie-backports" "run \`rustup target add $targets\`"
+    fi
     (cd "$work" && apt-get download -qq "rust-src=$source" "${@/%//trixie}")
     unpack_debs "$work/debs" "$work"/*.deb
 }

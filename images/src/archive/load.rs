@@ -11,9 +11,7 @@ use fs_err as fs;
 use serde::de::DeserializeOwned;
 
 use super::ArchiveError;
-use crate::layout::{
-    Entry, FinishedBlob, LARGEST_DOCUMENT, Layout, REFERRERS, is_printable, may_refer, names_of,
-};
+use crate::layout::{Entry, FinishedBlob, LARGEST_DOCUMENT, Layout, REFERRERS, is_printable, names_of};
 use crate::tarball::{EntryKind, TarReader};
 use crate::{Descriptor, Digest, Index, Manifest, MediaType};
 
@@ -35,6 +33,8 @@ const SHOWN: usize = 100;
 /// digest says. The layout is as before then.
 pub fn load(layout: &Layout, path: &Path) -> Result<Vec<Entry>, ArchiveError> {
     let file = fs::File::open(path).map_err(ArchiveError::Open)?;
+    // Before looking, as an archive may leave out what the layout has.
+    layout.use_blobs()?;
     let mut staged = Staged {
         layout,
         path,
@@ -58,7 +58,8 @@ pub fn load(layout: &Layout, path: &Path) -> Result<Vec<Entry>, ArchiveError> {
             blob.commit(media_type)?;
         }
     }
-    let (referrers, images): (Vec<_>, Vec<_>) = index.manifests.into_iter().partition(may_refer);
+    let (referrers, images): (Vec<_>, Vec<_>) =
+        index.manifests.into_iter().partition(|listed| layout.referrer_of_index(listed).is_some());
     for referrer in attached.manifests.iter().chain(&referrers) {
         layout.refer(referrer)?;
     }

@@ -142,7 +142,8 @@ impl LayoutError {
             Self::NotOneImage { found, .. } if !found.is_empty() => {
                 Some(format!("name one of {}", found.join(", ")))
             }
-            Self::SizeDiffers { .. } | Self::DigestDiffers { .. } | Self::NoSuchBlob { .. } => {
+            Self::NoSuchBlob { .. } => Some("build, pull or load the image again".into()),
+            Self::SizeDiffers { .. } | Self::DigestDiffers { .. } => {
                 Some("delete that file of blobs/sha256, then build or pull the image again".into())
             }
             _ => None,

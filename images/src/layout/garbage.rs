@@ -101,20 +101,23 @@ impl Layout {
     }
 
     /// Every blob that a listed image needs, with what refers to it; and the
-    /// listed referrers whose subject nobody needs.
+    /// listed referrers that are damaged or whose subject nobody needs.
     fn needed(&self) -> Result<(HashSet<Digest>, HashSet<Digest>), LayoutError> {
         let mut needed = HashSet::new();
         let mut images = Vec::new();
         let mut referrers = Vec::new();
+        let mut gone = HashSet::new();
         for listed in self.index()?.manifests {
-            match self.referrer(&listed)? {
+            match self.referrer_of_index(&listed) {
                 Some(manifest) => referrers.push((listed, manifest)),
                 None => images.push(listed),
             }
         }
         for listed in self.attached()? {
-            let manifest = self.read_manifest(&listed)?;
-            referrers.push((listed, manifest));
+            match self.referrer(&listed) {
+                Some(manifest) => referrers.push((listed, manifest)),
+                None => drop(gone.insert(listed.digest)),
+            }
         }
         while let Some(image) = images.pop() {
             if !needed.insert(image.digest) {
@@ -133,7 +136,8 @@ impl Layout {
                 manifest.subject.as_ref().is_some_and(|subject| needed.contains(&subject.digest))
             });
             if kept.is_empty() {
-                return Ok((needed, rest.into_iter().map(|(descriptor, _)| descriptor.digest).collect()));
+                gone.extend(rest.into_iter().map(|(descriptor, _)| descriptor.digest));
+                return Ok((needed, gone));
             }
             for (descriptor, manifest) in kept {
                 needed.insert(descriptor.digest);

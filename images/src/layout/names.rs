@@ -5,7 +5,6 @@ use std::io::Write as _;
 
 use fs_err as fs;
 
-use super::referrers::may_refer;
 use super::{INDEX, LARGEST_INDEX, Layout, LayoutError, MARKER, read_file, unfinished};
 use crate::{Descriptor, Digest, Index, Reference, Target};
 
@@ -126,7 +125,7 @@ impl Layout {
     /// `index.json` is missing or damaged.
     pub fn list(&self) -> Result<Vec<Entry>, LayoutError> {
         let manifests = self.index()?.manifests.into_iter();
-        Ok(manifests.filter(|descriptor| !may_refer(descriptor)).map(Entry::new).collect())
+        Ok(manifests.filter(|listed| self.referrer_of_index(listed).is_none()).map(Entry::new).collect())
     }
 
     /// The only image of a layout, whatever its name.

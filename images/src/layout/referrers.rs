@@ -47,11 +47,12 @@ impl Layout {
     ///
     /// # Errors
     ///
-    /// A list, or the manifest of a referrer, is missing or damaged.
+    /// A list is damaged.
     pub fn referrers(&self, subject: &Digest) -> Result<Vec<(Descriptor, Manifest)>, LayoutError> {
         let mut found: Vec<(Descriptor, Manifest)> = Vec::new();
         for descriptor in self.index()?.manifests.into_iter().filter(may_refer).chain(self.attached()?) {
-            let manifest = self.read_manifest(&descriptor)?;
+            // One that is damaged refers to nothing, and is no one else's trouble.
+            let Some(manifest) = self.referrer(&descriptor) else { continue };
             let refers = manifest.subject.as_ref().is_some_and(|of| of.digest == *subject);
             if refers && found.iter().all(|(other, _)| other.digest != descriptor.digest) {
                 found.push((descriptor, manifest));
@@ -71,13 +72,21 @@ impl Layout {
         }
     }
 
-    /// The manifest of an entry of `index.json`, if it only refers to another one.
-    pub(super) fn referrer(&self, descriptor: &Descriptor) -> Result<Option<Manifest>, LayoutError> {
-        if !may_refer(descriptor) {
-            return Ok(None);
+    /// The manifest of an entry, if it refers to another one. One that cannot be
+    /// read is told of, and refers to nothing.
+    pub(crate) fn referrer(&self, descriptor: &Descriptor) -> Option<Manifest> {
+        match self.read_manifest(descriptor) {
+            Ok(manifest) => manifest.subject.is_some().then_some(manifest),
+            Err(error) => {
+                tracing::warn!("cannot read what {} refers to: {error}", descriptor.digest);
+                None
+            }
         }
-        let manifest = self.read_manifest(descriptor)?;
-        Ok(manifest.subject.is_some().then_some(manifest))
+    }
+
+    /// The same of an entry of `index.json`, where most are images.
+    pub(crate) fn referrer_of_index(&self, descriptor: &Descriptor) -> Option<Manifest> {
+        if may_refer(descriptor) { self.referrer(descriptor) } else { None }
     }
 
     /// Lists a referrer, once.
@@ -115,7 +124,7 @@ impl Layout {
 
 /// Whether an entry of `index.json` can be a referrer: the manifest of an
 /// artifact, without a name. Its manifest tells whether it is one.
-pub(crate) fn may_refer(descriptor: &Descriptor) -> bool {
+fn may_refer(descriptor: &Descriptor) -> bool {
     descriptor.media_type.is_manifest()
         && descriptor.artifact_type.is_some()
         && super::Entry::new(descriptor.clone()).name.is_none()

@@ -343,13 +343,31 @@ fn a_referrer_is_kept_exactly_as_long_as_its_subject() {
 }
 
 #[test]
-fn a_damaged_referrer_stops_prune_before_it_removes_anything() {
+fn a_damaged_referrer_refers_to_nothing_and_is_pruned() {
     let sample = universal();
     let attached = sample.layout.attach(&sample.index, &artifact("a")).unwrap();
-    let garbage = sample.layout.write_blob(MediaType::LayerTar, b"garbage").unwrap();
+    let whole = sample.layout.attach(&sample.index, &artifact("b")).unwrap();
     std::fs::write(sample.layout.blob_path(&attached.digest), "short").unwrap();
-    assert!(matches!(sample.layout.prune(), Err(LayoutError::SizeDiffers { .. })));
-    assert!(sample.layout.contains(&garbage));
+    let referrers = sample.layout.referrers(&sample.index.digest).unwrap();
+    assert_eq!(referrers.iter().map(|(descriptor, _)| descriptor).collect::<Vec<_>>(), [&whole]);
+    sample.layout.prune().unwrap();
+    assert!(!sample.layout.blob_path(&attached.digest).exists());
+    assert_eq!(sample.layout.attached().unwrap(), [whole]);
+}
+
+#[test]
+fn an_artifact_without_a_subject_is_an_image_like_any_other() {
+    let sample = universal();
+    let mut alone = sample.layout.attach(&sample.index, &artifact("a")).unwrap();
+    let mut manifest = sample.layout.read_manifest(&alone).unwrap();
+    manifest.subject = None;
+    let content = serde_json::to_vec(&manifest).unwrap();
+    let written = sample.layout.write_blob(MediaType::Manifest, &content).unwrap();
+    (alone.digest, alone.size) = (written.digest, written.size);
+    sample.layout.enter(&[Entry::new(alone.clone())]).unwrap();
+    assert_eq!(sample.layout.list().unwrap().len(), 2);
+    sample.layout.prune().unwrap();
+    assert!(sample.layout.contains(&alone));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http_auth::parser::ChallengeParser;
 use reqwest::Url;
 use serde::Deserialize;
 use tokio::sync::Mutex;
@@ -24,6 +25,8 @@ use super::{LONGEST_TOKEN, RegistryError};
 const LOG_IN: Tried = Tried::new("log in to");
 /// What a token lives if its service does not say (distribution, spec/auth/token.md).
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
+/// No push takes longer.
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// Who we are to a registry, and what it wants to see of it.
 pub(super) struct Authority {
@@ -112,6 +115,10 @@ impl Authority {
             return Ok(());
         }
         let challenge = challenge_in(transport, headers)?;
+        // Registries behind other names know better what they are asked for.
+        if let Some(scope) = scope_in(headers).filter(|scope| !state.scopes.contains(scope)) {
+            state.scopes.push(scope);
+        }
         if matches!(challenge, Challenge::Basic) && refused.header.is_some() {
             return Err(self.refused(transport));
         }
@@ -150,8 +157,6 @@ impl Authority {
         let answer = transport.send(request, LOG_IN).await?;
         match answer.status() {
             status if status.is_success() => Ok(()),
-            // A token without a scope opens nothing, and is proof enough.
-            StatusCode::UNAUTHORIZED if self.state.lock().await.token.is_some() => Ok(()),
             _ => Err(transport.refused(LOG_IN, answer).await),
         }
     }
@@ -162,7 +167,9 @@ impl Authority {
         let answer =
             transport.send_elsewhere(request).await.map_err(|error| transport.failed(LOG_IN, error))?;
         match answer.status() {
-            StatusCode::UNAUTHORIZED => challenge_in(transport, answer.headers()),
+            StatusCode::UNAUTHORIZED if transport.is_ours(answer.url()) => {
+                challenge_in(transport, answer.headers())
+            }
             _ => Ok(Challenge::Open),
         }
     }
@@ -212,6 +219,10 @@ impl Authority {
         let answer = transport.send_elsewhere(request).await.map_err(failed)?;
         match answer.status() {
             status if status.is_success() => {}
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if self.credential.is_none() => {
+                return Err(failed(RequestError::NoCredential));
+            }
+            // OAuth2 answers a token that is none so (RFC 6749, 5.2).
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
                 return Err(transport.failed(
                     LOG_IN,
@@ -253,14 +264,29 @@ fn parse_token(text: &[u8]) -> Option<Token> {
     struct Answer {
         token: Option<String>,
         access_token: Option<String>,
-        expires_in: Option<u64>,
+        expires_in: Option<f64>,
     }
     let answer: Answer = serde_json::from_slice(text).ok()?;
-    let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty())?;
-    let life = answer.expires_in.map_or(DEFAULT_LIFE, Duration::from_secs);
+    let some = |token: Option<String>| token.filter(|token| !token.is_empty());
+    let token = some(answer.token).or(some(answer.access_token))?;
+    // As Docker: never shorter than the default, whatever the service says.
+    let life = answer.expires_in.and_then(|life| Duration::try_from_secs_f64(life).ok());
+    let life = life.unwrap_or_default().clamp(DEFAULT_LIFE, LONGEST_LIFE);
     // Some time before the end, since requests take time too.
     let ends = Instant::now().checked_add(life.mul_f64(0.8))?;
     Some(Token { header: sensitive(&format!("Bearer {token}"))?, ends })
+}
+
+/// What a 401 says that a token should be good for.
+fn scope_in(headers: &HeaderMap) -> Option<String> {
+    let texts = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+    let challenges = texts.flat_map(|text| ChallengeParser::new(text).map_while(Result::ok));
+    challenges
+        .filter(|challenge| challenge.scheme.eq_ignore_ascii_case("bearer"))
+        .flat_map(|challenge| challenge.params)
+        .find(|(key, _)| key.eq_ignore_ascii_case("scope"))
+        .map(|(_, scope)| scope.to_unescaped())
+        .filter(|scope| !scope.is_empty())
 }
 
 /// The challenge of a 401, Bearer before Basic.
@@ -268,7 +294,8 @@ fn challenge_in(transport: &Transport, headers: &HeaderMap) -> Result<Challenge,
     let invalid = |error| transport.failed(LOG_IN, error);
     let mut found = None;
     for text in headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()) {
-        for challenge in http_auth::parse_challenges(text).unwrap_or_default() {
+        // What follows a malformed one is lost, what precedes it counts.
+        for challenge in ChallengeParser::new(text).map_while(Result::ok) {
             let parameter = |name: &str| {
                 let mut parameters = challenge.params.iter();
                 parameters

@@ -90,20 +90,33 @@ pub(super) fn find(registry: &str, repository: &str) -> Result<Option<Credential
     for path in files() {
         let text = match fs::read(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if is_absent(&error) => continue,
             Err(_) => return Err(CredentialsError::InvalidConfig { path }),
         };
         // podman makes an empty file.
         if text.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let config: Config = serde_json::from_slice(&text)
-            .map_err(|_| CredentialsError::InvalidConfig { path: path.clone() })?;
-        if let Some(credential) = read(&path, &text, &config.key(registry, repository))? {
-            return Ok(Some(credential));
+        let invalid = |_| CredentialsError::InvalidConfig { path: path.clone() };
+        let mut document: Value = serde_json::from_slice(&text).map_err(invalid)?;
+        // Docker leaves `{}` behind for what a helper has, others an empty text.
+        if let Some(Value::Object(auths)) = document.get_mut("auths") {
+            auths.retain(|_, entry| holds_something(entry));
+        }
+        let text = document.to_string();
+        let config: Config = serde_json::from_value(document).map_err(invalid)?;
+        for key in config.keys(registry, repository) {
+            if let Some(credential) = read(&path, text.as_bytes(), &key)? {
+                return Ok(Some(credential));
+            }
         }
     }
     Ok(None)
+}
+
+/// Also where `HOME` is no folder.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// Where credentials may be, the first that has any counts.
@@ -138,28 +151,33 @@ struct Config {
 }
 
 impl Config {
-    /// The key of a repository's credentials: podman's of a namespace, the
-    /// longest first, Docker's of a registry in each of its spellings.
-    fn key(&self, registry: &str, repository: &str) -> String {
-        let plain = if registry == "docker.io" { DOCKER_HUB_KEY } else { registry };
+    /// The keys that may be a repository's, in the order in which they count:
+    /// podman's of a namespace, the longest first, Docker's of a registry in each
+    /// of its spellings. The registry's own is among them though the file lacks
+    /// it, since a helper may have it.
+    fn keys(&self, registry: &str, repository: &str) -> Vec<String> {
+        let plain = key_of(registry);
         let has = |key: &str| {
             self.auths.as_ref().is_some_and(|auths| auths.contains_key(key))
                 || self.cred_helpers.as_ref().is_some_and(|helpers| helpers.contains_key(key))
         };
         let whole = format!("{registry}/{repository}");
         let namespaces = whole.rmatch_indices('/').map(|(slash, _)| whole[..slash].to_owned());
-        let spellings = [
-            plain.to_owned(),
-            format!("https://{registry}"),
-            format!("https://{registry}/v1/"),
-            format!("https://{registry}/v2/"),
-        ];
-        std::iter::once(whole.clone())
-            .chain(namespaces)
-            .chain(spellings)
-            .find(|key| has(key))
-            .unwrap_or_else(|| plain.into())
+        let named = std::iter::once(whole.clone()).chain(namespaces).chain(spellings(registry));
+        let mut keys: Vec<String> = Vec::new();
+        for key in named.filter(|key| key == plain || has(key)) {
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        keys
     }
+}
+
+/// Whether an entry of `auths` is more than a note that a helper has it.
+fn holds_something(entry: &Value) -> bool {
+    let texts = entry.as_object().into_iter().flat_map(Map::values);
+    texts.filter_map(Value::as_str).any(|text| !text.is_empty())
 }
 
 fn read(path: &Path, text: &[u8], key: &str) -> Result<Option<Credential>, CredentialsError> {
@@ -199,14 +217,19 @@ pub enum Kept {
 /// Keeps a credential for Docker and for `wharf` to find, with Docker's
 /// credential helper if one is configured.
 pub(super) fn store(registry: &str, user: &str, password: &str) -> Result<Kept, CredentialsError> {
-    let key = if registry == "docker.io" { DOCKER_HUB_KEY } else { registry };
-    let (path, mut config) = docker_config()?;
+    let key = key_of(registry);
+    let (path, mut config) = kept_config()?;
     if let Some(helper) = helper_of(&config, key) {
         let secret = serde_json::json!({ "ServerURL": key, "Username": user, "Secret": password });
         run_helper(&helper, "store", &secret.to_string())?;
+        // An older one in the file would be found first.
+        if forget(&mut config, registry) {
+            write(&path, &config)?;
+        }
         return Ok(Kept::Helper(helper));
     }
     let encoded = STANDARD.encode(format!("{user}:{password}"));
+    forget(&mut config, registry);
     let auths = config.entry("auths").or_insert_with(|| Value::Object(Map::new()));
     let Value::Object(auths) = auths else { return Err(CredentialsError::InvalidConfig { path }) };
     auths.insert(key.into(), serde_json::json!({ "auth": encoded }));
@@ -216,27 +239,51 @@ pub(super) fn store(registry: &str, user: &str, password: &str) -> Result<Kept, 
 
 /// Forgets a registry's credential. Whether there was one.
 pub(super) fn erase(registry: &str) -> Result<bool, CredentialsError> {
-    let key = if registry == "docker.io" { DOCKER_HUB_KEY } else { registry };
-    let (path, mut config) = docker_config()?;
-    let mut found = false;
-    if let Some(helper) = helper_of(&config, key) {
-        found = !matches!(read(&path, &serde_json::to_vec(&config).unwrap_or_default(), key), Ok(None));
-        if found {
-            run_helper(&helper, "erase", key)?;
-        }
-    }
-    if let Some(Value::Object(auths)) = config.get_mut("auths")
-        && auths.remove(key).is_some()
-    {
-        found = true;
+    let (path, mut config) = kept_config()?;
+    // First what lies open.
+    let mut found = forget(&mut config, registry);
+    if found {
         write(&path, &config)?;
+    }
+    if let Some(helper) = helper_of(&config, key_of(registry)) {
+        match run_helper(&helper, "erase", key_of(registry)) {
+            Ok(()) => found = true,
+            Err(CredentialsError::HelperFailed { message, .. }) if message.contains(NOT_FOUND) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(found)
 }
 
-fn docker_config() -> Result<(PathBuf, Map<String, Value>), CredentialsError> {
-    let path = docker_folder().ok_or(CredentialsError::NoFolder)?.join("config.json");
+/// The name of a registry in Docker's configuration.
+fn key_of(registry: &str) -> &str {
+    if registry == "docker.io" { DOCKER_HUB_KEY } else { registry }
+}
+
+/// All names under which tools have kept a registry.
+fn spellings(registry: &str) -> [String; 4] {
+    [
+        key_of(registry).to_owned(),
+        format!("https://{registry}"),
+        format!("https://{registry}/v1/"),
+        format!("https://{registry}/v2/"),
+    ]
+}
+
+/// Takes a registry's own entries out of the file's. Whether there were any.
+fn forget(config: &mut Map<String, Value>, registry: &str) -> bool {
+    let Some(Value::Object(auths)) = config.get_mut("auths") else { return false };
+    spellings(registry).iter().filter(|key| auths.remove(key.as_str()).is_some()).count() > 0
+}
+
+/// The file that credentials are kept in, and what it holds.
+fn kept_config() -> Result<(PathBuf, Map<String, Value>), CredentialsError> {
+    let named = std::env::var_os("REGISTRY_AUTH_FILE").filter(|value| !value.is_empty()).map(PathBuf::from);
+    let path = named
+        .or_else(|| docker_folder().map(|folder| folder.join("config.json")))
+        .ok_or(CredentialsError::NoFolder)?;
     let config = match fs::read(&path) {
+        Ok(text) if text.iter().all(u8::is_ascii_whitespace) => Map::new(),
         Ok(text) => serde_json::from_slice(&text)
             .map_err(|_| CredentialsError::InvalidConfig { path: path.clone() })?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Map::new(),

@@ -160,13 +160,32 @@ impl RequestError {
         }
     }
 
+    fn has_codes(&self) -> bool {
+        matches!(self, Self::Refused { codes, .. } if !codes.is_empty())
+    }
+
     pub(super) fn has_code(&self, wanted: &str) -> bool {
         matches!(self, Self::Refused { codes, .. } if codes.iter().any(|code| code == wanted))
     }
 
     /// Whether the same request may succeed a little later.
     pub(super) fn is_passing(&self) -> bool {
-        matches!(self, Self::Network(_) | Self::Silent { .. })
+        matches!(self, Self::Network(_) | Self::Silent { .. }) && !self.is_of_tls()
+    }
+
+    /// Whether TLS failed, as for a certificate that nobody trusts.
+    fn is_of_tls(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+            if error.is::<rustls::Error>()
+                || inner.is_some_and(<(dyn std::error::Error + Send + Sync)>::is::<rustls::Error>)
+            {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
     }
 }
 
@@ -266,6 +285,14 @@ pub enum RegistryError {
         registry: String,
         /// The repository.
         repository: String,
+        /// Its answer.
+        source: Box<RequestError>,
+    },
+    /// A login with these credentials failed.
+    #[error("registry {registry} refuses the user or the password")]
+    LoginRefused {
+        /// The registry.
+        registry: String,
         /// Its answer.
         source: Box<RequestError>,
     },
@@ -379,13 +406,21 @@ impl RegistryError {
             Self::NoSuchRepository { .. } => {
                 Some("create it first: some registries make none by a push".into())
             }
+            Self::Unreachable { source, .. } if source.is_of_tls() => {
+                Some("trust the authority of its certificate with --ca-cert FILE".into())
+            }
             Self::Unreachable { registry, .. } => {
                 Some(format!("check that a registry runs at {registry}; if it has no TLS, use --insecure"))
             }
-            Self::TimedOut { .. } => Some("try again; what was sent already is not sent again".into()),
+            Self::TimedOut { .. } => {
+                Some("try again; layers that went through whole are not sent again".into())
+            }
             Self::NoSuchImage { .. } => Some("check the repository and the tag".into()),
             Self::Unauthorized { registry, .. } | Self::Denied { registry, .. } => {
                 Some(format!("log in with: wharf login {registry}"))
+            }
+            Self::LoginRefused { .. } => {
+                Some("many registries want an access token in place of the password".into())
             }
             Self::Credentials { registry, .. } => {
                 Some(format!("check Docker's configuration, or log in anew with: wharf login {registry}"))
@@ -421,6 +456,9 @@ impl RegistryError {
                 Self::TimedOut { operation, registry, source }
             }
             (RequestError::Silent { .. }, _) => Self::TimedOut { operation, registry, source },
+            (&RequestError::TooLarge { most, found }, _) if matches!(tried.missing, Missing::Image) => {
+                Self::TooLarge { noun: "manifest", reference: reference.familiar(), limit: most, found }
+            }
             (RequestError::NoCredential | RequestError::CredentialRefused { .. }, _) | (_, Some(401)) => {
                 Self::Unauthorized { registry, repository, source }
             }
@@ -430,7 +468,9 @@ impl RegistryError {
                 Missing::Image if is_missing || source.has_code("NAME_UNKNOWN") => {
                     Self::NoSuchImage { reference: reference.familiar(), registry }
                 }
-                Missing::Repository if is_missing || source.has_code("NAME_UNKNOWN") => {
+                Missing::Repository
+                    if source.has_code("NAME_UNKNOWN") || (is_missing && !source.has_codes()) =>
+                {
                     Self::NoSuchRepository { repository, registry, source }
                 }
                 _ => Self::Failed { operation, registry, source },

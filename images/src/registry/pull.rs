@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use http::header::RANGE;
+use http::header::{CONTENT_RANGE, RANGE};
 use http::{HeaderValue, Method, StatusCode};
 use reqwest::Response;
 use serde::Deserialize;
@@ -29,6 +29,8 @@ const PULL_BLOB: Tried = Tried::new("pull a blob from");
 const PARTS_AHEAD: usize = 4;
 /// Most manifests of an index that are fetched: no image has so many platforms.
 const MOST_MANIFESTS: usize = 256;
+/// Most bytes of an index's manifests together.
+const MOST_DOCUMENTS: u64 = 16 << 20;
 /// Most layers of a manifest that are fetched: engines take at most 127.
 const MOST_LAYERS: usize = 1024;
 
@@ -48,6 +50,12 @@ pub(super) async fn pull(
             return Err(invalid(session, serde::de::Error::custom(text)));
         }
         children = once_each(children, "manifest")?;
+        // All are in memory until their blobs have come.
+        let total = children.iter().fold(0_u64, |total, child| total.saturating_add(child.size));
+        if total > MOST_DOCUMENTS {
+            let text = format!("{total} bytes of manifests in an index: expected at most {MOST_DOCUMENTS}");
+            return Err(invalid(session, serde::de::Error::custom(text)));
+        }
         if let Some(child) = children.iter().find(|child| !child.media_type.is_manifest()) {
             return Err(not_an_image(session, &child.media_type));
         }
@@ -274,7 +282,7 @@ async fn download(
         let answer = transport.send(request, PULL_BLOB).await?;
         // Whoever knows no ranges begins anew: what is here already is skipped.
         let mut skip = match answer.status() {
-            StatusCode::PARTIAL_CONTENT if received > 0 => 0,
+            StatusCode::PARTIAL_CONTENT if begins_at(&answer, received) => 0,
             StatusCode::OK => received,
             _ => return Err(transport.refused(PULL_BLOB, answer).await),
         };
@@ -283,6 +291,10 @@ async fn download(
         else {
             return Ok(());
         };
+        // All of it came, and only the end of the answer did not.
+        if received == blob.size {
+            return Ok(());
+        }
         if received > before {
             attempt = 0;
         }
@@ -295,6 +307,13 @@ async fn download(
         attempt += 1;
         sleep(pause).await;
     }
+}
+
+/// Whether a part of the content is the one that was asked for.
+fn begins_at(answer: &Response, offset: u64) -> bool {
+    let range = answer.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
+    let start = range.and_then(|range| range.strip_prefix("bytes ")?.split_once('-'));
+    offset > 0 && start.is_some_and(|(start, _)| start.trim().parse() == Ok(offset))
 }
 
 /// Passes one answer's bytes on. What is wrong with the connection is the inner

@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::Method;
 use serde_json::{Value, json};
 
-use super::error::{RequestError, Tried};
+use super::error::Tried;
 use super::push::{push_blobs, put_manifest};
 use super::transport::Request;
 use super::{Access, Client, Progress, RegistryError, Session, pull};
@@ -16,11 +16,9 @@ use crate::layout::{LARGEST_DOCUMENT, Layout, LayoutError};
 use crate::{Artifact, Descriptor, Digest, Index, Manifest, MediaType, Reference, Target};
 
 const ASK: Tried = Tried::new("ask for referrers in");
-const FETCH: Tried = Tried::image("fetch an attachment from");
-/// Largest artifact that is fetched, in bytes.
-const LARGEST: u64 = 32 << 20;
+const FETCH: Tried = Tried::new("fetch an attachment from");
 /// Most pages of a list that are read.
-const MOST_PAGES: usize = 100;
+const MOST_PAGES: usize = 16;
 
 impl Client {
     /// Adds an artifact to what refers to `subject`, an image of the reference's
@@ -63,7 +61,7 @@ impl Client {
         Ok(found)
     }
 
-    /// The content of an artifact's one layer, of at most 32 MiB.
+    /// The content of an artifact's one layer, of at most `limit` bytes.
     ///
     /// # Errors
     ///
@@ -73,6 +71,7 @@ impl Client {
         &self,
         reference: &Reference,
         manifest: &Descriptor,
+        limit: u64,
     ) -> Result<Vec<u8>, RegistryError> {
         let session = self.connect(reference, Access::Pull).await?;
         let (_, content) = pull::fetch(&session, &Target::Digest(manifest.digest), Some(manifest)).await?;
@@ -83,31 +82,55 @@ impl Client {
                 found: format!("an artifact with {} layers", parsed.layers.len()),
             });
         };
-        let noun = "attachment";
-        let too_large = |found| RegistryError::TooLarge {
-            noun,
-            reference: layer.digest.to_string(),
-            limit: LARGEST,
-            found,
+        fetch_blob(&session, layer, limit).await
+    }
+
+    /// The layers of an image whose type is `media_type`, at most `most` of them,
+    /// each with its content, or why there is none; no layers if there is no such
+    /// image.
+    ///
+    /// # Errors
+    ///
+    /// The registry cannot be reached, or has something else than an image.
+    pub(crate) async fn fetch_layers(
+        &self,
+        reference: &Reference,
+        media_type: &str,
+        most: usize,
+        limit: u64,
+    ) -> Result<Vec<(Descriptor, Result<Vec<u8>, RegistryError>)>, RegistryError> {
+        let session = self.connect(reference, Access::Pull).await?;
+        let Some(content) = session.read_document(reference.target(), FETCH).await? else {
+            return Ok(Vec::new());
         };
-        if layer.size > LARGEST {
-            return Err(too_large(layer.size));
+        let manifest: Manifest = pull::parse(&session, &content)?;
+        let layers = manifest.layers.into_iter().filter(|layer| layer.media_type.as_str() == media_type);
+        let mut found = Vec::new();
+        for layer in layers.take(most) {
+            let content = fetch_blob(&session, &layer, limit).await;
+            found.push((layer, content));
         }
-        let url = session.transport.url(&format!("blobs/{}", layer.digest));
-        let answer = session.transport.send(Request::new(Method::GET, url), FETCH).await?;
-        if !answer.status().is_success() {
-            return Err(session.transport.refused(FETCH, answer).await);
-        }
-        let most = usize::try_from(layer.size).unwrap_or(usize::MAX);
-        let content = match session.transport.read(answer, most).await {
-            Ok(content) => content,
-            Err(RequestError::TooLarge { found, .. }) => return Err(too_large(found)),
-            Err(error) => return Err(session.transport.failed(FETCH, error)),
-        };
-        match Digest::of(&content) {
-            found if found == layer.digest => Ok(content.into()),
-            found => Err(RegistryError::DigestDiffers { noun, digest: layer.digest, found }),
-        }
+        Ok(found)
+    }
+}
+
+/// A small blob, whole and verified.
+async fn fetch_blob(session: &Session, blob: &Descriptor, limit: u64) -> Result<Vec<u8>, RegistryError> {
+    let noun = "attachment";
+    let too_large =
+        |found| RegistryError::TooLarge { noun, reference: blob.digest.to_string(), limit, found };
+    if blob.size > limit {
+        return Err(too_large(blob.size));
+    }
+    let request = Request::new(Method::GET, session.transport.url(&format!("blobs/{}", blob.digest)));
+    let most = usize::try_from(blob.size).unwrap_or(usize::MAX);
+    let content = match session.transport.fetch(request, FETCH, most).await? {
+        Ok((_, content)) => content,
+        Err(answer) => return Err(session.transport.refused(FETCH, answer).await),
+    };
+    match Digest::of(&content) {
+        found if found == blob.digest => Ok(content.into()),
+        found => Err(RegistryError::DigestDiffers { noun, digest: blob.digest, found }),
     }
 }
 
@@ -119,13 +142,20 @@ pub(super) async fn push_all(
     image: &Descriptor,
     progress: &Arc<dyn Progress>,
 ) -> Result<(), RegistryError> {
-    for (descriptor, manifest) in layout.referrers(&image.digest)? {
-        let there = session.digest_of(&Target::Digest(descriptor.digest)).await;
-        let sent = match there {
-            Ok(Some(_)) => continue,
-            Ok(None) => push(session, layout, &descriptor, &manifest, progress).await,
-            Err(error) => Err(error),
-        };
+    let attached = layout.referrers(&image.digest)?;
+    if attached.is_empty() {
+        return Ok(());
+    }
+    // Not by asking for each: one may be there that a push which broke off has not listed.
+    let listed = list(session, &image.digest).await.unwrap_or_else(|error| {
+        tracing::debug!(%error, "the registry lists no referrers");
+        Vec::new()
+    });
+    for (descriptor, manifest) in attached {
+        if listed.iter().any(|other| other.digest == descriptor.digest) {
+            continue;
+        }
+        let sent = push(session, layout, &descriptor, &manifest, progress).await;
         match sent {
             Ok(()) => {}
             Err(error @ RegistryError::Layout(_)) => return Err(error),
@@ -166,23 +196,19 @@ async fn list(session: &Session, subject: &Digest) -> Result<Vec<Descriptor>, Re
     let mut found = Vec::new();
     for page in 0..MOST_PAGES {
         let request = Request::new(Method::GET, url.clone()).accept(&[MediaType::Index.as_str()]);
-        let answer = session.transport.send(request, ASK).await?;
-        match answer.status() {
-            status if status.is_success() => {}
-            // Without the API, some say that the path is none, some that it is forbidden or malformed.
-            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::BAD_REQUEST if page == 0 => {
+        let most = usize::try_from(LARGEST_DOCUMENT).unwrap_or(usize::MAX);
+        let (headers, content) = match session.transport.fetch(request, ASK, most).await? {
+            Ok(answer) => answer,
+            // Without the API, some say that the path is none, some that it is malformed.
+            Err(answer) if page == 0 && matches!(answer.status().as_u16(), 400 | 404 | 405 | 406) => {
                 let Some(content) = read_list(session, subject).await? else { return Ok(Vec::new()) };
                 return Ok(pull::parse::<Index>(session, &content)?.manifests);
             }
-            _ => return Err(session.transport.refused(ASK, answer).await),
-        }
-        let next = next_page(answer.headers()).and_then(|next| answer.url().join(&next).ok());
-        let most = usize::try_from(LARGEST_DOCUMENT).unwrap_or(usize::MAX);
-        let content = session
-            .transport
-            .read(answer, most)
-            .await
-            .map_err(|error| session.transport.failed(ASK, error))?;
+            Err(answer) => return Err(session.transport.refused(ASK, answer).await),
+        };
+        // Nowhere else: a list must not lead credentials off.
+        let next = next_page(&headers).and_then(|next| url.join(&next).ok());
+        let next = next.filter(|next| session.transport.is_ours(next));
         found.extend(pull::parse::<Index>(session, &content)?.manifests);
         match next {
             Some(next) if next != url => url = next,

@@ -119,11 +119,20 @@ impl Transport {
         url
     }
 
-    /// What the `Location` of an answer means.
+    /// What the `Location` of an answer means. Never a way out of TLS: a registry
+    /// behind a proxy that ends TLS often names itself without it, and is meant.
     pub(super) fn location(answer: &Response) -> Result<Url, RequestError> {
         let text = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
         let url = text.and_then(|text| answer.url().join(text).ok());
-        url.filter(|url| matches!(url.scheme(), "http" | "https")).ok_or(RequestError::NoLocation)
+        let mut url =
+            url.filter(|url| matches!(url.scheme(), "http" | "https")).ok_or(RequestError::NoLocation)?;
+        if answer.url().scheme() == "https" && url.scheme() == "http" {
+            let is_itself = url.host() == answer.url().host() && url.port().is_none();
+            if !is_itself || url.set_scheme("https").is_err() {
+                return Err(RequestError::LeavesTls { host: url.host_str().unwrap_or_default().into() });
+            }
+        }
+        Ok(url)
     }
 
     /// Sends a request until it is answered with something else than "later",
@@ -138,13 +147,21 @@ impl Transport {
                 .map_err(|error| self.failed(tried, error))?;
             match answer.status() {
                 // Once, since a token may have ended in between.
-                StatusCode::UNAUTHORIZED if !renewed => {
+                // And only of the registry itself: another host, to which it
+                // redirects, must not choose where credentials go.
+                StatusCode::UNAUTHORIZED if !renewed && self.is_ours(answer.url()) => {
                     renewed = true;
                     self.authority.renew(self, &permit, answer.headers()).await?;
                 }
                 _ => return Ok(answer),
             }
         }
+    }
+
+    /// Sends a request a single time; none if there is no answer.
+    pub(super) async fn send_once(&self, request: Request) -> Result<Option<Response>, RegistryError> {
+        let permit = self.authority.permit(self).await?;
+        Ok(self.follow(&request, permit.header()).await.ok())
     }
 
     /// Sends a request that wants no credentials of the registry, as to its
@@ -174,7 +191,7 @@ impl Transport {
             answer = builder.send() => answer.map_err(RequestError::from)?,
             () = activity.stalled(limit) => return Err(RequestError::Silent { limit }.into()),
         };
-        if answer.status() == StatusCode::UNAUTHORIZED {
+        if answer.status() == StatusCode::UNAUTHORIZED && self.is_ours(&url) {
             self.authority.renew(self, &permit, answer.headers()).await.map_err(SendError::Final)?;
         }
         Ok(answer)
@@ -237,6 +254,33 @@ impl Transport {
         }
     }
 
+    /// Sends a request and reads its answer's body, of at most `most` bytes, also
+    /// when a connection is lost in the middle of it. Answers that are errors are
+    /// given back unread.
+    pub(super) async fn fetch(
+        &self,
+        request: Request,
+        tried: Tried,
+        most: usize,
+    ) -> Result<Result<(HeaderMap, Bytes), Response>, RegistryError> {
+        let mut attempt = 0;
+        loop {
+            let answer = self.send(request.clone(), tried).await?;
+            if !answer.status().is_success() {
+                return Ok(Err(answer));
+            }
+            let headers = answer.headers().clone();
+            let error = match self.read(answer, most).await {
+                Ok(content) => return Ok(Ok((headers, content))),
+                Err(error) => error,
+            };
+            let pause = if error.is_passing() { self.backoff(None, attempt) } else { None };
+            let Some(pause) = pause else { return Err(self.failed(tried, error)) };
+            attempt += 1;
+            sleep(pause).await;
+        }
+    }
+
     /// Tries until there is an answer that counts.
     async fn patiently<F>(&self, mut send: impl FnMut() -> F) -> Result<Response, RequestError>
     where
@@ -254,6 +298,8 @@ impl Transport {
                     }
                 }
                 Err(error) if error.is_passing() && self.reached.load(Ordering::Relaxed) => {
+                    // A silence has cost its own time already.
+                    attempt += u32::from(matches!(error, RequestError::Silent { .. }));
                     self.backoff(None, attempt)
                 }
                 Err(_) => None,
@@ -300,9 +346,6 @@ impl Transport {
                 return Ok(answer);
             }
             let next = Self::location(&answer)?;
-            if url.scheme() == "https" && next.scheme() != "https" {
-                return Err(RequestError::LeavesTls { host: next.host_str().unwrap_or_default().into() });
-            }
             // A body may hold a secret, such as the token to exchange for another one.
             if !request.body.is_empty() && next.origin() != url.origin() {
                 return Ok(answer);
@@ -313,7 +356,7 @@ impl Transport {
     }
 
     /// Whether credentials may go there: same scheme, host and port.
-    fn is_ours(&self, url: &Url) -> bool {
+    pub(super) fn is_ours(&self, url: &Url) -> bool {
         url.origin() == self.base.origin()
     }
 
@@ -379,11 +422,13 @@ impl From<RequestError> for SendError {
 pub(super) struct Activity {
     start: Instant,
     last: AtomicU64,
+    /// Whether all of the body has gone.
+    ended: AtomicBool,
 }
 
 impl Activity {
     pub(super) fn new() -> Self {
-        Self { start: Instant::now(), last: AtomicU64::new(0) }
+        Self { start: Instant::now(), last: AtomicU64::new(0), ended: AtomicBool::new(false) }
     }
 
     pub(super) fn seen(&self) {
@@ -391,9 +436,17 @@ impl Activity {
         self.last.store(elapsed, Ordering::Relaxed);
     }
 
-    /// Returns when nothing has moved for `limit`.
+    /// The body is out of our hands. What the registry does with a large one
+    /// before it answers takes some of them minutes.
+    pub(super) fn end(&self) {
+        self.seen();
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns when nothing has moved for `limit`, or ten times that after the end.
     async fn stalled(&self, limit: Duration) {
         loop {
+            let limit = if self.ended.load(Ordering::Relaxed) { limit * 10 } else { limit };
             let deadline = self.start + Duration::from_millis(self.last.load(Ordering::Relaxed)) + limit;
             if Instant::now() >= deadline {
                 return;

@@ -3,7 +3,7 @@
 //! where it broke off if it can tell where that was.
 
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -123,6 +123,8 @@ impl Upload<'_> {
             attempt += 1;
             sleep(pause).await;
             begun = self.ask(&upload).await?;
+            let kept = begun.as_ref().map_or(0, |begun| begun.offset);
+            self.progress.withdrawn(&self.blob.digest, upload.offset.saturating_sub(kept));
             // It may all be there, and only the answer was lost.
             if begun.is_none() && is_there(self.session, self.blob).await? {
                 return Ok(Transfer::Complete);
@@ -140,13 +142,16 @@ impl Upload<'_> {
                 .append_pair("mount", &self.blob.digest.to_string())
                 .append_pair("from", repository);
         }
-        let mut answer = transport.send(Request::new(Method::POST, url), TRIED).await?;
+        let mut is_mount = self.mount_from.is_some();
+        let mut answer = transport.send(Request::new(Method::POST, url), TRIED).await;
         // That it may not be mounted is no reason not to send it.
-        if self.mount_from.is_some() && !answer.status().is_success() {
-            answer = transport.send(Request::new(Method::POST, plain), TRIED).await?;
+        if is_mount && !answer.as_ref().is_ok_and(|answer| answer.status().is_success()) {
+            is_mount = false;
+            answer = transport.send(Request::new(Method::POST, plain), TRIED).await;
         }
+        let answer = answer?;
         match answer.status() {
-            StatusCode::CREATED if self.mount_from.is_some() => Ok(Beginning::Mounted),
+            StatusCode::CREATED if is_mount => Ok(Beginning::Mounted),
             StatusCode::ACCEPTED => {
                 let least = number(&answer, &CHUNK_MIN_LENGTH).unwrap_or(0);
                 let location =
@@ -161,12 +166,13 @@ impl Upload<'_> {
     async fn ask(&self, upload: &Begun) -> Result<Option<Begun>, RegistryError> {
         let transport = &self.session.transport;
         let request = Request::new(Method::GET, upload.location.clone());
-        let Ok(answer) = transport.send(request, TRIED).await else { return Ok(None) };
+        // Once: without an answer, it begins anew.
+        let Some(answer) = transport.send_once(request).await? else { return Ok(None) };
         if !matches!(answer.status(), StatusCode::NO_CONTENT | StatusCode::ACCEPTED) {
             return Ok(None);
         }
         let end = answer.headers().get(RANGE).and_then(|range| range.to_str().ok()).and_then(range_end);
-        let location = Transport::location(&answer).unwrap_or_else(|_| upload.location.clone());
+        let Ok(location) = goes_on(&answer, upload) else { return Ok(None) };
         Ok(match end {
             // "0-0" is one byte, and what some registries say when they have none.
             Some(end) if end > 0 && end < self.blob.size => {
@@ -198,7 +204,8 @@ impl Upload<'_> {
             let answer = self.send(Method::PATCH, url, Some(range), upload.offset, length).await?;
             // ECR says 201.
             let answer = self.check(answer, &[StatusCode::ACCEPTED, StatusCode::CREATED]).await?;
-            upload.location = Transport::location(&answer).unwrap_or_else(|_| upload.location.clone());
+            upload.location =
+                goes_on(&answer, upload).map_err(|error| Trouble::Final(transport.failed(TRIED, error)))?;
             upload.offset += length;
         }
         let request = Request::new(Method::PUT, self.last(&upload.location));
@@ -232,6 +239,7 @@ impl Upload<'_> {
             activity: Arc::new(Activity::new()),
             damage: Arc::default(),
             moved: Arc::new(AtomicU64::new(0)),
+            over: Arc::new(AtomicBool::new(false)),
         };
         let body = part.read(self, offset, length)?;
         let sent = self.session.transport.send_stream(request, body, length, &part.activity).await;
@@ -241,6 +249,8 @@ impl Upload<'_> {
         }
         let is_refused = !matches!(&sent, Ok(answer) if answer.status().is_success());
         if is_refused {
+            // Or hyper would send the rest of it all the same.
+            part.over.store(true, Ordering::Relaxed);
             self.progress.withdrawn(&self.blob.digest, part.moved.load(Ordering::Relaxed));
         }
         match sent {
@@ -285,6 +295,8 @@ struct Part {
     /// Why it could not be read.
     damage: Arc<Mutex<Option<LayoutError>>>,
     moved: Arc<AtomicU64>,
+    /// Whether nobody wants the rest any more.
+    over: Arc<AtomicBool>,
 }
 
 impl Part {
@@ -317,13 +329,20 @@ impl Part {
             }
         }));
         let (activity, moved) = (Arc::clone(&self.activity), Arc::clone(&self.moved));
+        let over = Arc::clone(&self.over);
         let (digest, progress) = (upload.blob.digest, Arc::clone(upload.progress));
         Ok(Body::wrap_stream(stream::unfold(receiver, move |mut receiver| {
             activity.seen();
-            let (activity, moved, progress) =
-                (Arc::clone(&activity), Arc::clone(&moved), Arc::clone(&progress));
+            let (activity, moved, over) = (Arc::clone(&activity), Arc::clone(&moved), Arc::clone(&over));
+            let progress = Arc::clone(&progress);
             async move {
-                let item = receiver.recv().await?;
+                if over.load(Ordering::Relaxed) {
+                    return Some((Err(io::Error::other("not wanted any more")), receiver));
+                }
+                let Some(item) = receiver.recv().await else {
+                    activity.end();
+                    return None;
+                };
                 activity.seen();
                 if let Ok(chunk) = &item {
                     moved.fetch_add(chunk.len() as u64, Ordering::Relaxed);
@@ -358,6 +377,14 @@ fn pass_on<R: io::Read>(
         }
     }
     Ok(())
+}
+
+/// Where an upload goes on: at the same place, if the registry names no other.
+fn goes_on(answer: &Response, upload: &Begun) -> Result<Url, RequestError> {
+    match Transport::location(answer) {
+        Err(RequestError::NoLocation) => Ok(upload.location.clone()),
+        location => location,
+    }
 }
 
 fn number(answer: &Response, name: &HeaderName) -> Option<u64> {

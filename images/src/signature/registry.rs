@@ -1,19 +1,17 @@
 //! The signatures of an image in a registry, in both of cosign's forms.
 
-use std::sync::Arc;
-
 use super::bundle::{is_signature, verify};
 use super::key::PublicKey;
 use super::simple::{SIMPLE_SIGNATURE, SIMPLE_SIGNING, verify_simple};
 use super::{Rejection, Verified};
-use crate::layout::Layout;
 use crate::registry::{Client, RegistryError};
 use crate::{Descriptor, Digest, Reference};
 
 /// Most signatures of one image that are looked at in one form.
-const MOST: usize = 1000;
-/// Largest payload of simple signing, in bytes; real ones have some 250.
-const LARGEST_PAYLOAD: u64 = 1 << 20;
+const MOST: usize = 64;
+/// Largest signature, in bytes; real bundles have some 1,000 and payloads of
+/// simple signing some 250.
+const LARGEST: u64 = 1 << 20;
 
 /// Something that is attached to an image and may be its signature.
 #[derive(Debug)]
@@ -51,7 +49,7 @@ impl Candidate {
         // Not by type: see `is_signature`.
         let referrers = client.referrers(reference, &image.digest, None).await?;
         for referrer in referrers.into_iter().filter(is_signature).take(MOST) {
-            let content = client.fetch_artifact(reference, &referrer).await;
+            let content = client.fetch_artifact(reference, &referrer, LARGEST).await;
             found.push(Self {
                 digest: referrer.digest,
                 form: Form::Bundle,
@@ -59,7 +57,14 @@ impl Candidate {
                 signature: None,
             });
         }
-        found.extend(simple(client, reference, image).await?);
+        match simple(client, reference, image).await {
+            Ok(candidates) => found.extend(candidates),
+            // Whatever lies there does not undo what was found.
+            Err(error) if !found.is_empty() => {
+                tracing::warn!("cannot read signatures of the older form: {error}");
+            }
+            Err(error) => return Err(error),
+        }
         Ok(found)
     }
 
@@ -86,19 +91,11 @@ async fn simple(
     let tag =
         format!("{}/{}:sha256-{}.sig", reference.registry(), reference.repository(), image.digest.encoded());
     let Ok(tag) = tag.parse::<Reference>() else { return Ok(Vec::new()) };
-    let write = |source| RegistryError::Layout(crate::LayoutError::Write { source });
-    let folder = tempfile::tempdir().map_err(write)?;
-    let layout = Layout::create(folder.path().join("layout"))?;
-    let manifest = match client.pull(&layout, &tag, Arc::new(())).await {
-        Ok(descriptor) => layout.read_manifest(&descriptor)?,
-        Err(RegistryError::NoSuchImage { .. }) => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let layers = manifest.layers.iter().filter(|layer| layer.media_type.as_str() == SIMPLE_SIGNING);
-    let candidates = layers.take(MOST).filter(|layer| layer.size <= LARGEST_PAYLOAD).map(|layer| Candidate {
+    let layers = client.fetch_layers(&tag, SIMPLE_SIGNING, MOST, LARGEST).await?;
+    let candidates = layers.into_iter().map(|(layer, content)| Candidate {
         digest: layer.digest,
         form: Form::Simple,
-        content: layout.read_blob(layer).map_err(|error| error.to_string()),
+        content: content.map_err(|error| error.to_string()),
         signature: Some(layer.annotation(SIMPLE_SIGNATURE).unwrap_or_default().to_owned()),
     });
     Ok(candidates.collect())
