@@ -179,7 +179,7 @@ impl RequestError {
         while let Some(error) = cause {
             let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
             if error.is::<rustls::Error>()
-                || inner.is_some_and(<(dyn std::error::Error + Send + Sync)>::is::<rustls::Error>)
+                || inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
             {
                 return true;
             }
