@@ -20,6 +20,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use url::Url;
+use wharf_sbom::Source;
 
 /// Appended to the revision of a folder that differs from it.
 const DIRTY: &str = "-dirty";
@@ -48,6 +49,17 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
+    /// The same for a provenance: none of a folder whose revision is not known.
+    pub(crate) fn for_provenance(&self) -> Option<Source> {
+        let revision = self.revision.as_deref()?;
+        let commit = revision.strip_suffix(DIRTY);
+        Some(Source {
+            repository: self.source.clone(),
+            revision: commit.unwrap_or(revision).to_owned(),
+            changed: commit.is_some(),
+        })
+    }
+
     /// Asks git about `project`: nothing without git, outside of a work tree,
     /// and for a folder that the commit does not have.
     pub(crate) fn of(project: &Path) -> Self {
@@ -232,6 +244,8 @@ mod tests {
             revision: Some(head.clone()),
         };
         assert_eq!(Origin::of(&repository.project()), expected);
+        let source = Source { repository: expected.source.clone(), revision: head, changed: false };
+        assert_eq!(expected.for_provenance(), Some(source));
         // What lies beside the project, and what is ignored, is not the project.
         repository.write("other/file", "changed");
         repository.write("app/ignored/file", "new");
@@ -244,7 +258,10 @@ mod tests {
         let dirty = |repository: &Repository| Some(format!("{}-dirty", head(repository)));
         let repository = Repository::new();
         repository.write("app/public/index.html", "hullo");
-        assert_eq!(Origin::of(&repository.project()).revision, dirty(&repository));
+        let origin = Origin::of(&repository.project());
+        assert_eq!(origin.revision, dirty(&repository));
+        let source = Source { repository: None, revision: head(&repository), changed: true };
+        assert_eq!(origin.for_provenance(), Some(source));
         repository.write("app/public/index.html", "hello");
         assert_eq!(Origin::of(&repository.project()).revision, Some(head(&repository)), "touched only");
         repository.write("app/public/new.html", "new");
@@ -293,6 +310,7 @@ mod tests {
         repository.git(&["config", "filter.evil.clean", program]);
         repository.write("app/public/index.html", "hullo");
         assert_eq!(Origin::of(&repository.project()), Origin::default());
+        assert_eq!(Origin::default().for_provenance(), None);
         assert!(!marker.exists(), "a filter was run");
 
         // The same commands as another program gives them: they would be run.
