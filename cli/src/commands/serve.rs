@@ -56,6 +56,8 @@ pub(crate) fn run(args: &Serve, global: &Global) -> Result<ExitCode> {
 }
 
 fn load(target: &Target, places: &Places, global: &Global) -> Result<Arc<App>> {
+    // Until the machine code is open: `wharf prune --all` may be waiting to remove it.
+    let _caches = places.use_caches();
     let progress = Progress::new(global);
     let source = target.load(places, &progress)?;
     Ok(Arc::new(App::load(&Runtime::new()?, source)?))
