@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use wharf_host::{App, Runtime, Server};
 
 use crate::arguments::Global;
-use crate::output;
+use crate::output::{self, plain};
 use crate::places::Places;
 use crate::progress::Progress;
 use crate::target::Target;
@@ -43,7 +43,7 @@ pub(crate) fn run(args: &Serve, global: &Global) -> Result<ExitCode> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         print_routes(&app, global)?;
-        output::line(format!("Serving {} on http://{}", app.manifest().name, server.address()))?;
+        output::line(format!("Serving {} on http://{}", plain(&app.manifest().name), server.address()))?;
         let stop = async move {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -68,7 +68,9 @@ fn print_routes(app: &App, global: &Global) -> Result<()> {
         return Ok(());
     }
     let lines = app.routes().lines(app.manifest());
-    let rows: Vec<[String; 3]> =
-        lines.into_iter().map(|line| [line.pattern, line.kind.to_owned(), line.source]).collect();
+    let rows: Vec<[String; 3]> = lines
+        .into_iter()
+        .map(|line| [plain(&line.pattern), line.kind.to_owned(), plain(&line.source)])
+        .collect();
     output::table(&rows)
 }

@@ -250,7 +250,7 @@ pub(crate) fn is_printable(name: &str) -> bool {
 
 /// Whether a terminal takes a character as text: neither as an order, nor as
 /// one to turn the direction of what follows.
-pub(crate) fn is_plain(character: char) -> bool {
+pub fn is_plain(character: char) -> bool {
     !character.is_control() && !matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
