@@ -269,6 +269,14 @@ fn tools_copy_a_layout_and_an_archive_with_an_sbom_without_being_told_a_name() {
     copy(format!("oci-archive:{}", text(&archive)), "from-archive");
     copy(format!("docker-archive:{}", text(&archive)), "from-docker-archive");
 
+    for target in [REFERENCE, text(&layout), text(&archive)] {
+        let told = wharf.run(&["inspect", target, "--json"]).output();
+        let told: Value = serde_json::from_str(&told).expect("inspect prints JSON");
+        let referrers = told["referrers"].as_array().expect("a list");
+        let kinds: Vec<_> = referrers.iter().map(|one| &one["artifactType"]).collect();
+        assert_eq!(kinds, [SBOM, PROVENANCE], "{target}");
+    }
+
     let to = Wharf::new();
     to.run(&["load", text(&archive)]).succeeded();
     let list =
