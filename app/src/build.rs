@@ -36,6 +36,20 @@ pub struct Workshop {
     pub runtimes: PathBuf,
 }
 
+impl Workshop {
+    /// The folder of the cache with components that were built.
+    #[must_use]
+    pub fn components(&self) -> PathBuf {
+        self.cache.join("components")
+    }
+
+    /// The folder of the cache with compressed forms of files.
+    #[must_use]
+    pub fn encodings(&self) -> PathBuf {
+        self.cache.join("encodings")
+    }
+}
+
 /// A step that takes long enough to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {

@@ -129,7 +129,7 @@ impl BuiltApp {
         workshop: &Workshop,
         start: &dyn Fn(usize),
     ) -> Result<(), PrecompressError> {
-        let shelf = Shelf::new(&workshop.cache);
+        let shelf = Shelf::new(&workshop.encodings());
         let files = &mut self.manifest.site.files;
         let wanted = wanted(files);
         let mut contents: BTreeMap<Sha256, Content<'_>> = BTreeMap::new();
@@ -282,10 +282,10 @@ struct Shelf {
 
 impl Shelf {
     /// Of these encoders, at these levels: other ones have a folder of their own.
-    fn new(cache: &Path) -> Self {
+    fn new(encodings: &Path) -> Self {
         let form = format!("{FORM}, zstd {}", zstd::zstd_safe::version_number());
         let name = Sha256::of(form.as_bytes()).to_string();
-        Self { folder: cache.join("encodings").join(&name[..16]) }
+        Self { folder: encodings.join(&name[..16]) }
     }
 
     fn sibling(&self, sha256: &Sha256, coding: Coding) -> PathBuf {

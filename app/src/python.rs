@@ -173,7 +173,7 @@ pub(crate) fn componentize(
     let sources = read_sources(project)?;
     let list = serde_json::to_string(workers).unwrap_or_default();
     let key = key(&sources, &list);
-    let folder = workshop.cache.join("components");
+    let folder = workshop.components();
     let component = folder.join(format!("python-{key}.wasm"));
     if component.is_file() {
         return Ok(component);

@@ -5,8 +5,9 @@
 //!
 //! - a file system monitor and hooks: both are switched off on the command line;
 //! - filters (`filter.NAME.clean`), which git runs over files to compare them:
-//!   nothing is compared in a repository that configures one itself. Those of the
-//!   user's own settings, as git-lfs has them, are the user's;
+//!   nothing is compared in a repository that configures one itself, or an
+//!   extension of git-lfs (`lfs.extension.NAME.clean`), which git-lfs runs. Filters
+//!   of the user's own settings, as git-lfs has them, are the user's;
 //! - fetching objects that a partial clone lacks: no protocol is allowed;
 //! - repositories within submodules: git is told not to look into them;
 //! - a repository of another user, or a bare one among a project's files: git
@@ -20,20 +21,31 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use url::Url;
+use wharf_sbom::Source;
 
 /// Appended to the revision of a folder that differs from it.
 const DIRTY: &str = "-dirty";
 
 /// Variables by which git, when it runs wharf from a hook, would be told of
-/// another repository than the project's (`git rev-parse --local-env-vars`).
-const LOCAL_VARIABLES: [&str; 8] = [
+/// another repository than the project's, or of its settings
+/// (`git rev-parse --local-env-vars`).
+const LOCAL_VARIABLES: [&str; 17] = [
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_COMMON_DIR",
+    "GIT_CONFIG",
+    "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_PARAMETERS",
     "GIT_DIR",
     "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
     "GIT_INDEX_FILE",
+    "GIT_INTERNAL_SUPER_PREFIX",
     "GIT_NAMESPACE",
+    "GIT_NO_REPLACE_OBJECTS",
     "GIT_OBJECT_DIRECTORY",
     "GIT_PREFIX",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
     "GIT_WORK_TREE",
 ];
 
@@ -48,6 +60,17 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
+    /// The same for a provenance: none of a folder whose revision is not known.
+    pub(crate) fn for_provenance(&self) -> Option<Source> {
+        let revision = self.revision.as_deref()?;
+        let commit = revision.strip_suffix(DIRTY);
+        Some(Source {
+            repository: self.source.clone(),
+            revision: commit.unwrap_or(revision).to_owned(),
+            changed: commit.is_some(),
+        })
+    }
+
     /// Asks git about `project`: nothing without git, outside of a work tree,
     /// and for a folder that the commit does not have.
     pub(crate) fn of(project: &Path) -> Self {
@@ -74,13 +97,13 @@ impl Origin {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Settings {
     origin: Option<String>,
-    /// Whether the repository itself has filters.
+    /// Whether the repository itself has filters, or extensions of git-lfs's.
     has_filters: bool,
 }
 
 impl Settings {
     fn read(project: &Path) -> Option<Self> {
-        let pattern = r"^(remote\.origin\.url|filter\..*)$";
+        let pattern = r"^(remote\.origin\.url|filter\..*|lfs\..*)$";
         let mut command = git(project, &["config", "--show-scope", "--null", "--get-regexp", pattern]);
         let output = command.output().ok()?;
         match output.status.code() {
@@ -100,7 +123,9 @@ impl Settings {
             if key == "remote.origin.url" {
                 settings.origin = Some(value.to_owned());
             } else if !matches!(scope, "system" | "global" | "command") {
-                settings.has_filters = true;
+                // git keeps the case of the middle part, and git-lfs ignores it.
+                let key = key.to_ascii_lowercase();
+                settings.has_filters |= key.starts_with("filter.") || key.starts_with("lfs.extension.");
             }
         }
         Some(settings)
@@ -232,6 +257,8 @@ mod tests {
             revision: Some(head.clone()),
         };
         assert_eq!(Origin::of(&repository.project()), expected);
+        let source = Source { repository: expected.source.clone(), revision: head, changed: false };
+        assert_eq!(expected.for_provenance(), Some(source));
         // What lies beside the project, and what is ignored, is not the project.
         repository.write("other/file", "changed");
         repository.write("app/ignored/file", "new");
@@ -244,7 +271,10 @@ mod tests {
         let dirty = |repository: &Repository| Some(format!("{}-dirty", head(repository)));
         let repository = Repository::new();
         repository.write("app/public/index.html", "hullo");
-        assert_eq!(Origin::of(&repository.project()).revision, dirty(&repository));
+        let origin = Origin::of(&repository.project());
+        assert_eq!(origin.revision, dirty(&repository));
+        let source = Source { repository: None, revision: head(&repository), changed: true };
+        assert_eq!(origin.for_provenance(), Some(source));
         repository.write("app/public/index.html", "hello");
         assert_eq!(Origin::of(&repository.project()).revision, Some(head(&repository)), "touched only");
         repository.write("app/public/new.html", "new");
@@ -293,6 +323,7 @@ mod tests {
         repository.git(&["config", "filter.evil.clean", program]);
         repository.write("app/public/index.html", "hullo");
         assert_eq!(Origin::of(&repository.project()), Origin::default());
+        assert_eq!(Origin::default().for_provenance(), None);
         assert!(!marker.exists(), "a filter was run");
 
         // The same commands as another program gives them: they would be run.
@@ -307,8 +338,30 @@ mod tests {
         let expected = Settings { origin: Some("https://a.test/b".into()), has_filters: false };
         assert_eq!(Settings::parse(text), Some(expected));
         for scope in ["local", "worktree", "unknown"] {
-            let text = format!("{scope}\0filter.x.process\nrun\0");
-            assert!(Settings::parse(&text).unwrap().has_filters, "{scope}");
+            for key in ["filter.x.process", "lfs.extension.x.clean", "lfs.Extension.x.clean"] {
+                let text = format!("{scope}\0{key}\nrun\0");
+                assert!(Settings::parse(&text).unwrap().has_filters, "{scope} {key}");
+            }
+            let text = format!("{scope}\0lfs.repositoryformatversion\n0\0");
+            assert!(!Settings::parse(&text).unwrap().has_filters, "{scope}");
+        }
+    }
+
+    #[test]
+    fn an_extension_of_git_lfs_counts_as_a_filter() {
+        let repository = Repository::new();
+        repository.git(&["config", "lfs.repositoryFormatVersion", "0"]);
+        assert!(Origin::of(&repository.project()).revision.is_some());
+        repository.git(&["config", "lfs.extension.evil.clean", "evil"]);
+        assert_eq!(Origin::of(&repository.project()).revision, None);
+    }
+
+    #[test]
+    fn git_is_told_of_no_repository_but_the_projects() {
+        let repository = Repository::new();
+        let listed = repository.git(&["rev-parse", "--local-env-vars"]);
+        for variable in listed.lines() {
+            assert!(LOCAL_VARIABLES.contains(&variable), "{variable}");
         }
     }
 
@@ -323,6 +376,7 @@ mod tests {
             ("https://user:secret@git.example.test/owner/repo.git", "https://git.example.test/owner/repo"),
             ("https://secret@git.example.test/owner/repo", "https://git.example.test/owner/repo"),
             ("https://git.example.test/repo?token=secret#x", "https://git.example.test/repo"),
+            ("git@git.example.test:repo?token=secret#x", "https://git.example.test/repo"),
             ("http://127.0.0.1:3000/repo.git", "http://127.0.0.1:3000/repo"),
         ] {
             assert_eq!(web_address(remote).as_deref(), Some(expected), "{remote}");

@@ -13,7 +13,9 @@ use tracing_subscriber::prelude::*;
 use wharf_app::{BuildError, PrecompressError, ProjectError, PythonError};
 use wharf_host::{BindError, CodeCacheError, CompileError, Log};
 use wharf_images::signature::KeyError;
-use wharf_images::{ArchiveError, InvalidReference, LayerError, LayoutError, RegistryError, UnpackError};
+use wharf_images::{
+    ArchiveError, InvalidReference, LayerError, LayoutError, RegistryError, UnpackError, is_plain,
+};
 
 use crate::arguments::Global;
 use crate::commands::verify::NoSignature;
@@ -75,9 +77,10 @@ pub(crate) fn table<const N: usize>(rows: &[[String; N]]) -> Result<()> {
     Ok(())
 }
 
-/// Text from elsewhere, without what a terminal would obey.
+/// Text from elsewhere, without what a terminal would obey, or what turns the
+/// direction of the text around it.
 pub(crate) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    text.chars().map(|c| if is_plain(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
 }
 
 /// A number of bytes for people.
@@ -136,4 +139,18 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         TargetError,
         UnpackError
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_obeys_is_replaced_and_all_else_stays() {
+        assert_eq!(
+            plain("a\x1b[2Jb\u{202e}c\u{2066}d\n\u{9b}"),
+            "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d\u{fffd}\u{fffd}"
+        );
+        assert_eq!(plain("/grüße/日本 שלום"), "/grüße/日本 שלום");
+    }
 }

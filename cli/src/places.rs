@@ -40,7 +40,11 @@ impl Places {
             Some(runtimes) => runtimes,
             None => data()?.join("runtimes"),
         };
-        Ok(Self { store, cache, runtimes, kept: Arc::default() })
+        Ok(Self::new(store, cache, runtimes))
+    }
+
+    pub(crate) fn new(store: PathBuf, cache: PathBuf, runtimes: PathBuf) -> Self {
+        Self { store, cache, runtimes, kept: Arc::default() }
     }
 
     /// The local store of images, made when first asked for.
@@ -55,7 +59,11 @@ impl Places {
 
     /// Machine code of components.
     pub(crate) fn code(&self) -> CodeCache {
-        CodeCache::new(self.cache.join("code"))
+        CodeCache::new(self.code_folder())
+    }
+
+    fn code_folder(&self) -> PathBuf {
+        self.cache.join("code")
     }
 
     /// What is known of layers by what they were made of.
@@ -63,9 +71,11 @@ impl Places {
         self.cache.join("layers")
     }
 
-    /// All that can be made again.
-    pub(crate) fn cache(&self) -> &Path {
-        &self.cache
+    /// The folders of the cache that wharf makes; whatever else lies there is
+    /// somebody else's. What they hold can all be made again.
+    pub(crate) fn caches(&self) -> [PathBuf; 5] {
+        let workshop = self.workshop();
+        [workshop.components(), workshop.encodings(), self.code_folder(), self.layers(), self.unpacked()]
     }
 
     /// Keeps `wharf prune` from the caches for as long as the result lives.

@@ -8,7 +8,12 @@ use wharf_sbom::{CYCLONEDX, IN_TOTO, Inputs, NativeHost, Provenance, Source};
 use crate::image::Packing;
 
 /// Attaches both to the index, in the layout that it was written to.
-pub(crate) fn describe(project: &Project, packing: &Packing<'_>, index: &Descriptor) -> Result<()> {
+pub(crate) fn describe(
+    project: &Project,
+    source: Option<&Source>,
+    packing: &Packing<'_>,
+    index: &Descriptor,
+) -> Result<()> {
     let mut hosts = Vec::new();
     for (architecture, binary) in packing.natives {
         let (sha256, _) = Sha256::of_reader(fs_err::File::open(binary)?)?;
@@ -17,7 +22,6 @@ pub(crate) fn describe(project: &Project, packing: &Packing<'_>, index: &Descrip
     let mut platforms: Vec<String> = hosts.iter().map(|host| host.platform.clone()).collect();
     platforms.extend(packing.wasi.then(|| "wasi/wasm".to_owned()));
     let created = packing.metadata.source_date.map(|time| time.to_string());
-    let source = Source::of(project.dir());
     let inputs = Inputs {
         project,
         app: packing.app,
@@ -26,7 +30,7 @@ pub(crate) fn describe(project: &Project, packing: &Packing<'_>, index: &Descrip
         version: env!("CARGO_PKG_VERSION"),
         created: created.as_deref(),
     };
-    let provenance = Provenance { platforms: &platforms, source: source.as_ref() };
+    let provenance = Provenance { platforms: &platforms, source };
     let documents = [
         (CYCLONEDX, wharf_sbom::cyclonedx(&inputs)),
         (IN_TOTO, wharf_sbom::provenance(&inputs, &provenance)),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use crate::layout::{LARGEST_DOCUMENT, Layout, LayoutError};
+use crate::layout::{Layout, LayoutError};
 use crate::unpack::uncompressed_size;
 use crate::{Descriptor, Digest, ImageConfig, Manifest, MediaType, Platform, UnpackError};
 
@@ -197,51 +197,24 @@ impl Sizes<'_> {
 
 /// What the layout lists that refers to one of `subjects`.
 fn referrers(layout: &Layout, subjects: &[Digest]) -> Result<Vec<Referrer>, LayoutError> {
-    /// The members of a manifest that tell.
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Referring {
-        subject: Option<Descriptor>,
-        artifact_type: Option<String>,
-        config: Descriptor,
-        #[serde(default)]
-        layers: Vec<Descriptor>,
-        #[serde(default)]
-        annotations: Option<BTreeMap<String, String>>,
-    }
     let mut referrers = Vec::new();
-    for listed in layout.listed()? {
-        if !listed.media_type.is_manifest() || listed.size > LARGEST_DOCUMENT {
-            continue;
-        }
-        // Another image that is damaged says nothing about this one.
-        let Ok(content) = layout.read_blob(&listed) else { continue };
-        let Ok(manifest) = serde_json::from_slice::<Referring>(&content) else { continue };
-        let Some(subject) = manifest.subject.filter(|subject| subjects.contains(&subject.digest)) else {
-            continue;
-        };
-        if referrers.iter().any(|known: &Referrer| known.digest == listed.digest) {
-            continue;
-        }
-        let blobs = manifest.layers.iter().chain([&manifest.config]).map(|blob| blob.size);
-        referrers.push(Referrer {
-            digest: listed.digest,
-            subject: subject.digest,
+    for subject in subjects {
+        referrers.extend(layout.referrers(subject)?.into_iter().map(|(descriptor, manifest)| Referrer {
+            digest: descriptor.digest,
+            subject: *subject,
+            size: manifest.blobs().map(|blob| blob.size).fold(descriptor.size, u64::saturating_add),
             artifact_type: manifest.artifact_type.unwrap_or_else(|| manifest.config.media_type.to_string()),
-            size: blobs.fold(listed.size, u64::saturating_add),
             annotations: manifest.annotations.unwrap_or_default(),
-        });
+        }));
     }
     Ok(referrers)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use super::*;
     use crate::sample::universal;
-    use crate::{Index, Reference};
+    use crate::{Artifact, Reference};
 
     const LIMIT: u64 = 64 << 20;
 
@@ -303,21 +276,20 @@ mod tests {
         let sample = universal();
         let layout = &sample.layout;
         let refer = |subject: &Descriptor, kind: &str| {
-            let empty = layout.write_blob(MediaType::Other("application/x".into()), b"{}").unwrap();
-            let manifest = serde_json::json!({"schemaVersion": 2, "artifactType": kind, "config": empty,
-                "layers": [empty], "subject": subject, "annotations": {"a": "b"}});
-            layout.write_blob(MediaType::Manifest, manifest.to_string().as_bytes()).unwrap()
+            let annotations = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
+            let artifact = Artifact { annotations, ..Artifact::new(kind, b"{}".to_vec()) };
+            layout.attach(subject, &artifact).unwrap()
         };
         let child = layout.manifests(&sample.index).unwrap()[0].0.clone();
-        let sbom = refer(&sample.index, "application/sbom");
         let signature = refer(&child, "application/signature");
-        let other = refer(&sample.site.descriptor, "application/other");
-        let index = Index::new(vec![sample.index.clone(), sbom.clone(), other, signature.clone()]);
-        let mut file = std::fs::File::create(layout.root().join("index.json")).unwrap();
-        file.write_all(&serde_json::to_vec(&index).unwrap()).unwrap();
+        let sbom = refer(&sample.index, "application/sbom");
+        refer(&sample.site.descriptor, "application/other");
         let found = inspect(layout, &sample.index, LIMIT).unwrap().referrers;
-        let found: Vec<_> = found.iter().map(|found| (found.artifact_type.as_str(), found.digest)).collect();
-        assert_eq!(found, [("application/sbom", sbom.digest), ("application/signature", signature.digest)]);
+        let kinds: Vec<_> = found.iter().map(|found| (found.artifact_type.as_str(), found.digest)).collect();
+        assert_eq!(kinds, [("application/sbom", sbom.digest), ("application/signature", signature.digest)]);
+        assert_eq!((found[0].subject, found[1].subject), (sample.index.digest, child.digest));
+        // Its manifest, the empty configuration and the content, each of two bytes.
+        assert_eq!((found[0].size, found[0].annotations["a"].as_str()), (sbom.size + 4, "b"));
     }
 
     #[test]

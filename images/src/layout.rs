@@ -25,8 +25,8 @@ pub use cache::LayerCache;
 pub use documents::LARGEST_DOCUMENT;
 pub use error::LayoutError;
 pub use garbage::Pruned;
-pub use names::{CONTAINERD_NAME, Entry, REF_NAME};
-pub(crate) use names::{is_plain, is_printable, named, names_of};
+pub use names::{CONTAINERD_NAME, Entry, REF_NAME, is_plain};
+pub(crate) use names::{is_printable, named, names_of};
 pub(crate) use referrers::REFERRERS;
 
 use crate::{Descriptor, Digest, Index};

@@ -80,7 +80,7 @@ pub use image::{ImageBuilder, IndexBuilder};
 pub use index::Index;
 pub use inspect::{InspectedImage, InspectedLayer, Inspection, Referrer, inspect};
 pub use layer::{Compression, FileMode, Layer, LayerBuilder, LayerError};
-pub use layout::{BlobReader, BlobWriter, Entry, LayerCache, Layout, LayoutError, Pruned};
+pub use layout::{BlobReader, BlobWriter, Entry, LayerCache, Layout, LayoutError, Pruned, is_plain};
 pub use manifest::Manifest;
 pub use media_type::MediaType;
 pub use platform::Platform;

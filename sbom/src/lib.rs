@@ -2,16 +2,15 @@
 //! provenance by SLSA.
 //!
 //! Owns finding packages in what goes into an image, and both documents. Knows
-//! nothing of images: what it makes is attached to one elsewhere. It is a crate
-//! of its own so that its parsers come into `wharf` alone, not into hosts and
-//! shims.
+//! nothing of images: what it makes is attached to one elsewhere. Runs no program,
+//! git included: which commit it was, it is told. It is a crate of its own so that
+//! its parsers come into `wharf` alone, not into hosts and shims.
 //!
 //! | found in | what | module |
 //! | --- | --- | --- |
 //! | `*.dist-info/METADATA`, `*.whl`, `pyodide-lock.json` | Python packages | `python` |
 //! | `package.json`, `third-party-licenses.json` | npm packages | `npm` |
 //! | components' `.dep-v0` and `producers` | crates, compilers | `wasm` |
-//! | the project's repository | its revision | `source` |
 //!
 //! Both documents are the same bytes for the same inputs. What can't be read is
 //! left out, with a warning: files of a site may be anything.
@@ -22,12 +21,10 @@ mod npm;
 mod package;
 mod provenance;
 mod python;
-mod source;
 mod wasm;
 
 pub use bom::{CYCLONEDX, Inputs, NativeHost, cyclonedx};
-pub use provenance::{BUILD_TYPE, BUILDER, IN_TOTO, Provenance, provenance};
-pub use source::Source;
+pub use provenance::{BUILD_TYPE, BUILDER, IN_TOTO, Provenance, Source, provenance};
 
 #[cfg(test)]
 mod tests;

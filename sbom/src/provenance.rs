@@ -6,7 +6,6 @@ use serde::Serialize;
 use wharf_app::{COMPONENTIZE_PY, Language, Sha256};
 
 use crate::bom::Inputs;
-use crate::source::Source;
 
 /// The media type of the provenance.
 pub const IN_TOTO: &str = "application/vnd.in-toto+json";
@@ -33,6 +32,18 @@ pub struct Provenance<'a> {
     pub platforms: &'a [String],
     /// The project's revision, if it is known.
     pub source: Option<&'a Source>,
+}
+
+/// Where a project comes from, as far as the caller tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The repository's URL, without credentials and query; none if it is this
+    /// machine's alone.
+    pub repository: Option<String>,
+    /// The commit: 40 or 64 hexadecimal digits.
+    pub revision: String,
+    /// Whether the project has changes that the commit hasn't.
+    pub changed: bool,
 }
 
 #[derive(Serialize)]
@@ -105,7 +116,7 @@ pub fn provenance(inputs: &Inputs<'_>, provenance: &Provenance<'_>) -> Vec<u8> {
     let mut dependencies = Vec::new();
     if let Some(source) = provenance.source {
         dependencies.push(Resource {
-            uri: source.repository.clone(),
+            uri: source.repository.as_ref().map(|url| format!("git+{url}")),
             digest: BTreeMap::from([("gitCommit", source.revision.clone())]),
             annotations: source
                 .changed

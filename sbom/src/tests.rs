@@ -105,7 +105,8 @@ fn documents(files: &[(&str, &[u8])]) -> (Vec<u8>, Vec<u8>) {
         version: "1.2.3",
         created: None,
     };
-    let source = Source { repository: None, revision: "0".repeat(40), changed: true };
+    let source =
+        Source { repository: Some("https://git.test/a".into()), revision: "0".repeat(40), changed: true };
     let platforms = ["linux/amd64".to_owned(), "wasi/wasm".to_owned()];
     let told = Provenance { platforms: &platforms, source: Some(&source) };
     (cyclonedx(&inputs), provenance(&inputs, &told))
@@ -253,7 +254,11 @@ fn the_provenance_names_image_platforms_and_sources() {
     assert_eq!(
         definition["resolvedDependencies"],
         json!([
-            {"digest": {"gitCommit": "0".repeat(40)}, "annotations": {"dev.wharf.changed": "true"}},
+            {
+                "uri": "git+https://git.test/a",
+                "digest": {"gitCommit": "0".repeat(40)},
+                "annotations": {"dev.wharf.changed": "true"}
+            },
             {
                 "name": "wharf-host",
                 "digest": {"sha256": Sha256::of(b"host").to_string()},

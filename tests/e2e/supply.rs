@@ -5,6 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use wharf_tests::engine::{Containerd, Docker, Generation, Store};
+use wharf_tests::layout;
 use wharf_tests::network::{Namespace, Network};
 use wharf_tests::process::{Outcome, run};
 use wharf_tests::project::Project;
@@ -191,6 +192,67 @@ fn the_sbom_and_the_provenance_are_pushed_with_the_image() {
     assert_eq!(bench.referrers(REFERENCE).len(), 3);
 }
 
+/// A project in a repository with a commit, whose filter would leave `ran` behind.
+fn in_a_hostile_repository(ran: &Path) -> Project {
+    let project = Project::hello().with(".gitattributes", "* filter=evil\n");
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        git.arg("-C").arg(project.path()).args([
+            "-c",
+            "user.name=Test",
+            "-c",
+            "user.email=test@example.test",
+        ]);
+        run(git.args(arguments)).succeeded();
+    };
+    git(&["init", "--quiet"]);
+    git(&["add", "--force", "."]);
+    git(&["commit", "--quiet", "--message", "first"]);
+    git(&["config", "filter.evil.clean", &format!("touch {}; cat", text(ran))]);
+    // Of another time and the same size, so that git must look into it.
+    let page = fs_err::read(project.path().join("public/index.html")).expect("there is a page");
+    project.with("public/index.html", page)
+}
+
+/// The provenance of the one image in a layout.
+fn provenance(layout: &Path) -> Value {
+    let list = fs_err::read_to_string(layout.join("referrers.json")).expect("there are referrers");
+    let list: Value = serde_json::from_str(&list).expect("the list is JSON");
+    let all = list["manifests"].as_array().expect("the list is an index");
+    let found = all.iter().find(|one| one["artifactType"] == PROVENANCE).expect("there is a provenance");
+    let manifest = layout::json(layout, found["digest"].as_str().expect("it has a digest"));
+    layout::json(layout, manifest["layers"][0]["digest"].as_str().expect("it has a layer"))
+}
+
+#[test]
+fn an_sbom_runs_no_filter_of_the_repository_and_without_git_names_none() {
+    let wharf = Wharf::new();
+    let ran = wharf.scratch().join("ran");
+    let project = in_a_hostile_repository(&ran);
+    for (number, flags) in [&["--sbom"][..], &["--sbom", "--no-git"]].into_iter().enumerate() {
+        let layout = wharf.scratch().join(number.to_string());
+        let build = ["build", text(project.path()), "-o", text(&layout)];
+        wharf.run(&[&build[..], flags].concat()).succeeded();
+        assert!(!ran.exists(), "a filter was run by {flags:?}");
+        let told = provenance(&layout).to_string();
+        assert!(!told.contains("gitCommit"), "{flags:?}: {told}");
+    }
+    run(Command::new("git").arg("-C").arg(project.path()).arg("status")).succeeded();
+    assert!(ran.exists(), "the test shows nothing");
+
+    // Without the filter, only who is told not to ask git leaves it out.
+    let configuration = project.path().join(".git/config");
+    let text_of = fs_err::read_to_string(&configuration).expect("it can be read");
+    let (harmless, _) = text_of.split_once("[filter").expect("there is a filter");
+    fs_err::write(&configuration, harmless).expect("it can be written");
+    for (flags, named) in [(&["--sbom"][..], true), (&["--sbom", "--no-git"], false)] {
+        let layout = wharf.scratch().join(format!("named-{named}"));
+        let build = ["build", text(project.path()), "-o", text(&layout)];
+        wharf.run(&[&build[..], flags].concat()).succeeded();
+        assert_eq!(provenance(&layout).to_string().contains("gitCommit"), named, "{flags:?}");
+    }
+}
+
 #[test]
 fn tools_copy_a_layout_and_an_archive_with_an_sbom_without_being_told_a_name() {
     let wharf = Wharf::new();
@@ -206,6 +268,14 @@ fn tools_copy_a_layout_and_an_archive_with_an_sbom_without_being_told_a_name() {
     copy(format!("oci:{}", text(&layout)), "from-layout");
     copy(format!("oci-archive:{}", text(&archive)), "from-archive");
     copy(format!("docker-archive:{}", text(&archive)), "from-docker-archive");
+
+    for target in [REFERENCE, text(&layout), text(&archive)] {
+        let told = wharf.run(&["inspect", target, "--json"]).output();
+        let told: Value = serde_json::from_str(&told).expect("inspect prints JSON");
+        let referrers = told["referrers"].as_array().expect("a list");
+        let kinds: Vec<_> = referrers.iter().map(|one| &one["artifactType"]).collect();
+        assert_eq!(kinds, [SBOM, PROVENANCE], "{target}");
+    }
 
     let to = Wharf::new();
     to.run(&["load", text(&archive)]).succeeded();

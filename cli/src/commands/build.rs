@@ -64,7 +64,8 @@ pub(crate) struct Build {
     /// A label of the image, which `docker inspect` shows; may be given several times.
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<Pair>,
-    /// Don't ask git for the source and revision that the image is annotated with.
+    /// Don't ask git for the source and revision that the image is annotated with
+    /// and its provenance names.
     #[arg(long)]
     no_git: bool,
     /// The static wharf-host of an architecture: amd64=PATH or arm64=PATH.
@@ -105,9 +106,11 @@ pub(crate) fn run(args: &Build, global: &Global) -> Result<ExitCode> {
         Some(folder) => Layout::create(folder)?,
         None => places.store()?,
     };
+    let origin = origin.and_then(|origin| origin.join().ok()).unwrap_or_default();
+    let source = origin.for_provenance();
     let metadata = Metadata::new(Sources {
         name: &app.manifest.name,
-        origin: origin.and_then(|origin| origin.join().ok()).unwrap_or_default(),
+        origin,
         settings,
         annotations: &args.annotations,
         labels: &args.labels,
@@ -126,7 +129,7 @@ pub(crate) fn run(args: &Build, global: &Global) -> Result<ExitCode> {
     };
     let image = packing.write()?;
     if args.sbom {
-        supply_chain::describe(&project, &packing, &image)?;
+        supply_chain::describe(&project, source.as_ref(), &packing, &image)?;
     }
     for tag in &args.tags {
         layout.tag(tag, &image)?;

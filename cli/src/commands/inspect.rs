@@ -23,9 +23,10 @@ use crate::target::{LARGEST_IMAGE, Target, unpacked};
 /// platforms (each: platform, digest, size, created, entrypoint, cmd, user,
 /// labels, annotations, and layers with digest, mediaType, size,
 /// uncompressedSize, createdBy), referrers (each: digest, subject, artifactType,
-/// size, annotations), and app, which is null unless wharf made the image (name,
-/// routes with pattern, kind, source; workers with name, pattern, source, file,
-/// env, limits, imports, exports). Sizes are in bytes; members may be added.
+/// size, annotations), and app, which is null unless wharf made the image and its
+/// app can be read (name, routes with pattern, kind, source; workers with name,
+/// pattern, source, file, env, limits, imports, exports; limits with timeout_ms,
+/// memory, body). Sizes are in bytes; members may be added.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  wharf inspect registry.example/app:1\n  wharf inspect app.tar --json")]
 pub(crate) struct Inspect {
@@ -74,19 +75,28 @@ pub(crate) fn run(args: &Inspect, global: &Global) -> Result<ExitCode> {
             bail!("{} is a project folder: expected an image, an OCI layout or an archive", args.target)
         }
     };
-    layout.use_blobs()?;
     let progress = Progress::new(global);
-    progress.step("reading layers");
-    let inspected = wharf_images::inspect(layout, image, LARGEST_IMAGE)?;
-    let app = app(layout, image, &inspected, &places, &progress)?;
+    let report = report(layout, image, &places, &progress)?;
     drop(progress);
-    let report = Report { image: inspected, app };
     if args.json {
         output::json(&report)?;
     } else {
         print(&report)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn report(layout: &Layout, image: &Descriptor, places: &Places, progress: &Progress) -> Result<Report> {
+    layout.use_blobs()?;
+    progress.step("reading layers");
+    let inspected = wharf_images::inspect(layout, image, LARGEST_IMAGE)?;
+    let app = app(layout, image, &inspected, places, progress).unwrap_or_else(|error| {
+        // Anyone may have made it, and the rest is still worth showing.
+        let error = plain(&format!("{error:#}"));
+        tracing::warn!(error, "cannot read the image's app");
+        None
+    });
+    Ok(Report { image: inspected, app })
 }
 
 /// The app of an image; none if it is no image of wharf's.
@@ -230,4 +240,31 @@ fn print_pairs(title: &str, pairs: &BTreeMap<String, String>) -> Result<()> {
     let indent = title.len() - title.trim_start().len() + 2;
     let rows = pairs.iter().map(|(key, value)| [format!("{:indent$}{}", "", plain(key)), plain(value)]);
     output::table(&rows.collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use wharf_images::{ContainerConfig, FileMode, ImageBuilder, LayerBuilder, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn an_image_whose_app_cannot_be_read_is_described_without_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let layout = Layout::create(root.join("store")).unwrap();
+        let mut layer = LayerBuilder::new(Timestamp::EPOCH);
+        layer.add_bytes("app/wharf.json", "{\"version\": 99}", FileMode::Regular).unwrap();
+        let entrypoint = vec!["/app/wharf.json".to_owned()];
+        let config = ContainerConfig { entrypoint, ..ContainerConfig::default() };
+        let image = ImageBuilder::new(wharf_images::Platform::wasi_wasm(), config)
+            .layer(layer.write(&layout).unwrap(), "app")
+            .write(&layout)
+            .unwrap();
+        let places = Places::new(root.join("store"), root.join("cache"), root.join("runtimes"));
+        let progress = Progress::new(&Global { verbose: 0, quiet: true });
+        let report = report(&layout, &image, &places, &progress).unwrap();
+        assert_eq!(report.image.platforms[0].platform.as_deref(), Some("wasi/wasm"));
+        assert!(report.app.is_none());
+    }
 }

@@ -19,14 +19,16 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Remove what no image of the local store needs, and caches not used for long.
 ///
-/// Waits for builds, pushes and pulls that are running.
+/// Waits for builds, pushes, pulls, saves and loads that are running. What cannot
+/// be removed from the caches is named, the rest is removed, and the exit code is 1.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: wharf prune --dry-run")]
 pub(crate) struct Prune {
     /// Say what would be removed, and remove nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Empty the caches, used or not: components, machine code, unpacked images.
+    /// Empty the caches, however lately used: components, compressed files, machine
+    /// code, records of layers, unpacked images; but not images being served.
     #[arg(long)]
     all: bool,
     /// Remove from the caches what was not used for so many days.
@@ -53,19 +55,24 @@ pub(crate) fn run(args: &Prune, global: &Global) -> Result<ExitCode> {
     let places = Places::from_env()?;
     let store = places.store()?;
     let progress = Progress::new(global);
-    progress.step("waiting for builds, pushes and pulls that are running");
+    progress.step("waiting for builds, pushes, pulls, saves and loads that are running");
     let removed = if args.dry_run { store.prunable()? } else { store.prune()? };
 
     // After the store: a record of a layer goes with its blob.
     let _caches = places.lock_caches().context("cannot lock the caches")?;
     progress.step("pruning the caches");
     let records = LayerCache::new(layers_of(&store, &places));
-    let records = if args.dry_run { records.prunable(&store)? } else { records.prune(&store)? };
+    let records = if args.dry_run { records.prunable(&store) } else { records.prune(&store) };
+    let records = records.map_err(|error| {
+        let error = format!("{:#}", anyhow::Error::new(error));
+        tracing::warn!(error, "cannot remove records of layers");
+    });
     let unused_for = (!args.all).then(|| DAY * args.unused_for);
-    let caches = caches::sweep(&places, Sweep { unused_for, dry_run: args.dry_run })
-        .context("cannot remove from the caches")?;
+    let swept = caches::sweep(&places, Sweep { unused_for, dry_run: args.dry_run });
     drop(progress);
 
+    let whole = records.is_ok() && swept.failures == 0;
+    let (records, caches) = (records.unwrap_or_default(), swept.freed);
     let caches = Freed { files: caches.files + records.blobs as u64, bytes: caches.bytes + records.bytes };
     let store = Freed { files: removed.blobs as u64, bytes: removed.bytes };
     let report = Report { dry_run: args.dry_run, store, caches, bytes: store.bytes + caches.bytes };
@@ -80,5 +87,6 @@ pub(crate) fn run(args: &Prune, global: &Global) -> Result<ExitCode> {
         let freed = if args.dry_run { "would free" } else { "freed" };
         output::line(format!("{freed} {} bytes ({})", report.bytes, output::size(report.bytes)))?;
     }
-    Ok(ExitCode::SUCCESS)
+    // Each was told when it failed.
+    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::arguments::Global;
-use crate::output;
+use crate::output::{self, plain};
 use crate::places::Places;
 use crate::progress::Progress;
 use crate::target::Target;
@@ -30,8 +30,10 @@ pub(crate) fn run(args: &Routes, global: &Global) -> Result<ExitCode> {
     if args.json {
         output::json(&lines)?;
     } else {
-        let rows: Vec<[String; 3]> =
-            lines.into_iter().map(|line| [line.pattern, line.kind.to_owned(), line.source]).collect();
+        let rows: Vec<[String; 3]> = lines
+            .into_iter()
+            .map(|line| [plain(&line.pattern), line.kind.to_owned(), plain(&line.source)])
+            .collect();
         output::table(&rows)?;
     }
     Ok(ExitCode::SUCCESS)

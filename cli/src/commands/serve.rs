@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use wharf_host::{App, Runtime, Server};
 
 use crate::arguments::Global;
-use crate::output;
+use crate::output::{self, plain};
 use crate::places::Places;
 use crate::progress::Progress;
 use crate::target::Target;
@@ -43,7 +43,7 @@ pub(crate) fn run(args: &Serve, global: &Global) -> Result<ExitCode> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         print_routes(&app, global)?;
-        output::line(format!("Serving {} on http://{}", app.manifest().name, server.address()))?;
+        output::line(format!("Serving {} on http://{}", plain(&app.manifest().name), server.address()))?;
         let stop = async move {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -56,6 +56,8 @@ pub(crate) fn run(args: &Serve, global: &Global) -> Result<ExitCode> {
 }
 
 fn load(target: &Target, places: &Places, global: &Global) -> Result<Arc<App>> {
+    // Until the machine code is open: `wharf prune --all` may be waiting to remove it.
+    let _caches = places.use_caches();
     let progress = Progress::new(global);
     let source = target.load(places, &progress)?;
     Ok(Arc::new(App::load(&Runtime::new()?, source)?))
@@ -66,7 +68,9 @@ fn print_routes(app: &App, global: &Global) -> Result<()> {
         return Ok(());
     }
     let lines = app.routes().lines(app.manifest());
-    let rows: Vec<[String; 3]> =
-        lines.into_iter().map(|line| [line.pattern, line.kind.to_owned(), line.source]).collect();
+    let rows: Vec<[String; 3]> = lines
+        .into_iter()
+        .map(|line| [plain(&line.pattern), line.kind.to_owned(), plain(&line.source)])
+        .collect();
     output::table(&rows)
 }

@@ -174,11 +174,6 @@ impl Layout {
         children.into_iter().find(|child| child.digest == digest)
     }
 
-    /// All that `index.json` lists, images or not.
-    pub(crate) fn listed(&self) -> Result<Vec<Descriptor>, LayoutError> {
-        Ok(self.index()?.manifests)
-    }
-
     pub(super) fn index(&self) -> Result<Index, LayoutError> {
         self.list_of(INDEX)
     }
@@ -249,7 +244,7 @@ pub(crate) fn is_printable(name: &str) -> bool {
 
 /// Whether a terminal takes a character as text: neither as an order, nor as
 /// one to turn the direction of what follows.
-pub(crate) fn is_plain(character: char) -> bool {
+pub fn is_plain(character: char) -> bool {
     !character.is_control() && !matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
