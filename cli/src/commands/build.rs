@@ -86,8 +86,8 @@ pub(crate) fn run(args: &Build, global: &Global) -> Result<ExitCode> {
     let settings = &project.config().image;
     // Beside the build, since git takes as long as an unchanged one.
     let origin = (!args.no_git && settings.git != Some(false)).then(|| {
-        let folder = project.dir().to_owned();
-        thread::spawn(move || Origin::of(&folder))
+        let (folder, output) = (project.dir().to_owned(), args.output.clone());
+        thread::spawn(move || Origin::of(&folder, output.as_deref()))
     });
     let (natives, wasi) = platforms(args)?;
     let progress = Progress::new(global);
