@@ -15,12 +15,13 @@
 //!
 //! Whatever goes wrong, the answer is that git knows nothing: no build fails for it.
 
-use std::ffi::OsStr;
-use std::path::Path;
+use std::ffi::{OsStr, OsString};
+use std::path::{self, Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
 use url::Url;
+use wharf_app::SITE_FOLDER;
 use wharf_sbom::Source;
 
 /// Appended to the revision of a folder that differs from it.
@@ -72,8 +73,9 @@ impl Origin {
     }
 
     /// Asks git about `project`: nothing without git, outside of a work tree,
-    /// and for a folder that the commit does not have.
-    pub(crate) fn of(project: &Path) -> Self {
+    /// and for a folder that the commit does not have. What is built into the
+    /// layout `output` is no change of the project.
+    pub(crate) fn of(project: &Path, output: Option<&Path>) -> Self {
         thread::scope(|scope| {
             let settings = scope.spawn(|| Settings::read(project));
             let commit = commit(project);
@@ -86,7 +88,9 @@ impl Origin {
                         tracing::warn!("revision not recorded: the repository configures a filter");
                         None
                     }
-                    false => is_clean(project).map(|clean| if clean { commit } else { commit + DIRTY }),
+                    false => {
+                        is_clean(project, output).map(|clean| if clean { commit } else { commit + DIRTY })
+                    }
                 },
             }
         })
@@ -142,7 +146,7 @@ fn commit(project: &Path) -> Option<String> {
     (output.status.success() && is_id).then(|| id.to_owned())
 }
 
-fn is_clean(project: &Path) -> Option<bool> {
+fn is_clean(project: &Path, output: Option<&Path>) -> Option<bool> {
     let arguments = [
         "status",
         "--porcelain",
@@ -152,8 +156,28 @@ fn is_clean(project: &Path) -> Option<bool> {
         "--",
         ".",
     ];
-    let output = git(project, &arguments).output().ok()?;
+    let mut command = git(project, &arguments);
+    if let Some(output) = output.and_then(|output| below(project, output)) {
+        let mut besides = OsString::from(":(exclude,literal)");
+        besides.push(output);
+        command.arg(besides);
+    }
+    let output = command.output().ok()?;
     output.status.success().then_some(output.stdout.is_empty())
+}
+
+/// Where `output` lies in the project, whether or not it is there yet. None
+/// outside of it, and in its site: there it is a part of what is built.
+fn below(project: &Path, output: &Path) -> Option<PathBuf> {
+    let project = project.canonicalize().ok()?;
+    let output = path::absolute(output).ok()?;
+    let (there, real) = output.ancestors().find_map(|there| Some((there, there.canonicalize().ok()?)))?;
+    let missing = output.strip_prefix(there).ok()?;
+    if missing.components().any(|part| part == Component::ParentDir) {
+        return None;
+    }
+    let below = real.join(missing).strip_prefix(project).ok()?.to_owned();
+    (below != Path::new("") && !below.starts_with(SITE_FOLDER)).then_some(below)
 }
 
 fn git(project: &Path, arguments: &[&str]) -> Command {
@@ -166,6 +190,7 @@ fn git(project: &Path, arguments: &[&str]) -> Command {
         .args(["-c", "core.hooksPath=/dev/null", "-c", "safe.bareRepository=explicit"])
         .args(arguments.iter().map(OsStr::new))
         .env("GIT_ALLOW_PROTOCOL", "none")
+        .env("GIT_LITERAL_PATHSPECS", "0")
         .env("GIT_NO_LAZY_FETCH", "1")
         // The index is not refreshed on disk: a build changes nothing.
         .env("GIT_OPTIONAL_LOCKS", "0")
@@ -204,8 +229,6 @@ fn web_address(remote: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
 
     /// A repository with one commit, made with none of this machine's settings.
@@ -256,13 +279,13 @@ mod tests {
             source: Some("https://git.example.test/owner/repo".into()),
             revision: Some(head.clone()),
         };
-        assert_eq!(Origin::of(&repository.project()), expected);
+        assert_eq!(Origin::of(&repository.project(), None), expected);
         let source = Source { repository: expected.source.clone(), revision: head, changed: false };
         assert_eq!(expected.for_provenance(), Some(source));
         // What lies beside the project, and what is ignored, is not the project.
         repository.write("other/file", "changed");
         repository.write("app/ignored/file", "new");
-        assert_eq!(Origin::of(&repository.project()), expected);
+        assert_eq!(Origin::of(&repository.project(), None), expected);
     }
 
     #[test]
@@ -271,31 +294,59 @@ mod tests {
         let dirty = |repository: &Repository| Some(format!("{}-dirty", head(repository)));
         let repository = Repository::new();
         repository.write("app/public/index.html", "hullo");
-        let origin = Origin::of(&repository.project());
+        let origin = Origin::of(&repository.project(), None);
         assert_eq!(origin.revision, dirty(&repository));
         let source = Source { repository: None, revision: head(&repository), changed: true };
         assert_eq!(origin.for_provenance(), Some(source));
         repository.write("app/public/index.html", "hello");
-        assert_eq!(Origin::of(&repository.project()).revision, Some(head(&repository)), "touched only");
+        assert_eq!(Origin::of(&repository.project(), None).revision, Some(head(&repository)), "touched only");
         repository.write("app/public/new.html", "new");
-        assert_eq!(Origin::of(&repository.project()).revision, dirty(&repository));
+        assert_eq!(Origin::of(&repository.project(), None).revision, dirty(&repository));
         repository.git(&["add", "."]);
-        assert_eq!(Origin::of(&repository.project()).revision, dirty(&repository));
+        assert_eq!(Origin::of(&repository.project(), None).revision, dirty(&repository));
+    }
+
+    #[test]
+    fn the_layout_that_a_build_writes_to_is_no_change_of_the_project() {
+        let repository = Repository::new();
+        let head = Some(repository.git(&["rev-parse", "HEAD"]));
+        let dirty = head.as_ref().map(|head| format!("{head}-dirty"));
+        let project = repository.project();
+        let revision = |output: &Path| Origin::of(&project, Some(output)).revision;
+        for output in ["dist/o*t", "out"] {
+            let folder = project.join(output);
+            assert_eq!(revision(&folder), head, "{output} is not there yet");
+            repository.write(&format!("app/{output}/index.json"), "{}");
+            assert_eq!(revision(&folder), head, "{output}");
+            // It is no pattern, and hides nothing beside it.
+            repository.write("app/dist/out/index.json", "{}");
+            assert_eq!(revision(&folder), dirty, "{output}");
+            std::fs::remove_dir_all(project.join("dist")).unwrap();
+        }
+        assert_eq!(revision(&project.join("out")), head);
+        assert_eq!(revision(&project.join("../app/out")), head);
+        assert_eq!(revision(&project.join("out/below")), dirty);
+        assert_eq!(revision(&repository.0.path().join("elsewhere")), dirty);
+        // There it would be a part of the site.
+        std::fs::rename(project.join("out"), project.join("public/out")).unwrap();
+        assert_eq!(revision(&project.join("public/out")), dirty);
+        // Nor does it hide the whole.
+        assert_eq!(revision(&project), dirty);
     }
 
     #[test]
     fn a_folder_outside_of_a_commit_has_no_origin() {
         let outside = tempfile::tempdir().unwrap();
-        assert_eq!(Origin::of(outside.path()), Origin::default());
-        assert_eq!(Origin::of(&outside.path().join("missing")), Origin::default());
+        assert_eq!(Origin::of(outside.path(), None), Origin::default());
+        assert_eq!(Origin::of(&outside.path().join("missing"), None), Origin::default());
         let repository = Repository::new();
         for folder in ["ignored/app", "new"] {
             repository.write(&format!("{folder}/index.html"), "x");
-            assert_eq!(Origin::of(&repository.0.path().join(folder)), Origin::default(), "{folder}");
+            assert_eq!(Origin::of(&repository.0.path().join(folder), None), Origin::default(), "{folder}");
         }
         let empty = tempfile::tempdir().unwrap();
         assert!(Command::new("git").arg("init").arg("-q").arg(empty.path()).status().unwrap().success());
-        assert_eq!(Origin::of(empty.path()), Origin::default(), "no commit yet");
+        assert_eq!(Origin::of(empty.path(), None), Origin::default(), "no commit yet");
     }
 
     /// Each would leave a file behind if git ran it.
@@ -316,13 +367,13 @@ mod tests {
         std::fs::copy(program, hooks.join("post-index-change")).unwrap();
         // Of another time and the same size, so that git must look into it.
         repository.write("app/public/index.html", "hello");
-        assert_eq!(Origin::of(&repository.project()).revision.as_ref(), Some(&head));
+        assert_eq!(Origin::of(&repository.project(), None).revision.as_ref(), Some(&head));
         assert!(!marker.exists(), "a file system monitor or hook was run");
 
         repository.write(".gitattributes", "* filter=evil\n");
         repository.git(&["config", "filter.evil.clean", program]);
         repository.write("app/public/index.html", "hullo");
-        assert_eq!(Origin::of(&repository.project()), Origin::default());
+        assert_eq!(Origin::of(&repository.project(), None), Origin::default());
         assert_eq!(Origin::default().for_provenance(), None);
         assert!(!marker.exists(), "a filter was run");
 
@@ -351,9 +402,9 @@ mod tests {
     fn an_extension_of_git_lfs_counts_as_a_filter() {
         let repository = Repository::new();
         repository.git(&["config", "lfs.repositoryFormatVersion", "0"]);
-        assert!(Origin::of(&repository.project()).revision.is_some());
+        assert!(Origin::of(&repository.project(), None).revision.is_some());
         repository.git(&["config", "lfs.extension.evil.clean", "evil"]);
-        assert_eq!(Origin::of(&repository.project()).revision, None);
+        assert_eq!(Origin::of(&repository.project(), None).revision, None);
     }
 
     #[test]

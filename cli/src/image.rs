@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use wharf_app::{BuiltApp, MANIFEST_FILE, Sha256};
 use wharf_host::{Architecture, CodeCache, Compiler, CompilerTarget};
 use wharf_images::{
@@ -15,6 +15,7 @@ use wharf_images::{
 };
 
 use crate::metadata::Metadata;
+use crate::native::Native;
 use crate::progress::Progress;
 
 /// The user and group of the host in a container: no one's, by convention.
@@ -39,7 +40,7 @@ pub(crate) struct Packing<'a> {
     pub(crate) shape: Shape,
     pub(crate) compression: Compression,
     /// `wharf-host` for each linux platform.
-    pub(crate) natives: &'a BTreeMap<Architecture, PathBuf>,
+    pub(crate) natives: &'a BTreeMap<Architecture, Native>,
     pub(crate) wasi: bool,
     pub(crate) layout: &'a Layout,
     pub(crate) layers: &'a LayerCache,
@@ -93,9 +94,9 @@ impl Packing<'_> {
             ("app", self.layer("app", self.manifest())?),
         ];
         let mut manifests = Vec::new();
-        for (architecture, binary) in self.natives {
+        for (architecture, native) in self.natives {
             let mut image = self.image(linux(*architecture), "/wharf-host");
-            let native = self.layer("native", self.native(binary)?)?;
+            let native = self.layer("native", program(native))?;
             let code = self.layer("aot", self.machine_code(*architecture)?)?;
             let layers = [("native", native)].into_iter().chain(shared.clone()).chain([("aot", code)]);
             for (name, layer) in layers {
@@ -136,14 +137,6 @@ impl Packing<'_> {
         let image = ImageBuilder::new(platform, config).created(self.metadata.created());
         let annotations = self.metadata.annotations.iter();
         annotations.fold(image, |image, (key, value)| image.annotation(key, value))
-    }
-
-    fn native(&self, binary: &Path) -> Result<Vec<Entry>> {
-        let file = fs_err::File::open(binary)?;
-        let (sha256, _) =
-            Sha256::of_reader(file).with_context(|| format!("cannot read {}", binary.display()))?;
-        let content = Content::File(binary.to_owned(), sha256);
-        Ok(vec![Entry { path: "wharf-host".into(), content, mode: FileMode::Executable }])
     }
 
     fn workers(&self) -> Vec<Entry> {
@@ -201,6 +194,11 @@ impl Packing<'_> {
         self.layers.put(&fingerprint, &layer)?;
         Ok(Some(layer))
     }
+}
+
+fn program(native: &Native) -> Vec<Entry> {
+    let content = Content::File(native.path.clone(), native.sha256);
+    vec![Entry { path: "wharf-host".into(), content, mode: FileMode::Executable }]
 }
 
 fn below_app(path: &str, file: &Path, sha256: Sha256) -> Entry {

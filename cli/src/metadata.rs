@@ -37,6 +37,11 @@ impl FromStr for Pair {
     }
 }
 
+/// Pairs by key; of a key given twice, the last.
+pub(crate) fn by_key(pairs: &[Pair]) -> BTreeMap<String, String> {
+    pairs.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect()
+}
+
 /// Annotations and labels of an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Metadata {
@@ -78,8 +83,7 @@ impl Metadata {
         let standard = standard.into_iter().map(|(key, value)| (format!("{STANDARD}{key}"), value));
         let standard: BTreeMap<String, String> = standard.collect();
         let with = |more: &BTreeMap<String, String>, flags: &[Pair]| {
-            let flags = flags.iter().map(|pair| (pair.key.clone(), pair.value.clone()));
-            standard.clone().into_iter().chain(more.clone()).chain(flags).collect()
+            standard.clone().into_iter().chain(more.clone()).chain(by_key(flags)).collect()
         };
         Self {
             source_date: epoch,

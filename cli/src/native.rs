@@ -4,7 +4,8 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use wharf_app::Sha256;
 use wharf_host::Architecture;
 
 /// No `wharf-host` for an architecture.
@@ -23,6 +24,23 @@ impl NoNativeHost {
         Some(format!(
             "install wharf with `make install{arches}`, or give the binary: --host-binary {architecture}=PATH"
         ))
+    }
+}
+
+/// A `wharf-host` that goes into an image.
+pub(crate) struct Native {
+    pub(crate) path: PathBuf,
+    pub(crate) sha256: Sha256,
+}
+
+impl Native {
+    /// # Errors
+    /// The file can't be read.
+    pub(crate) fn read(path: PathBuf) -> Result<Self> {
+        let file = fs_err::File::open(&path)?;
+        let (sha256, _) =
+            Sha256::of_reader(file).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Self { path, sha256 })
     }
 }
 

@@ -24,7 +24,7 @@ mod python;
 mod wasm;
 
 pub use bom::{CYCLONEDX, Inputs, NativeHost, cyclonedx};
-pub use provenance::{BUILD_TYPE, BUILDER, IN_TOTO, Provenance, Source, provenance};
+pub use provenance::{BUILD_TYPE, BUILDER, IN_TOTO, Parameters, Provenance, Source, provenance};
 
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,10 @@ pub const IN_TOTO: &str = "application/vnd.in-toto+json";
 ///
 /// - `app`: the app's name,
 /// - `platforms`: those of the index, in its order,
+/// - `compression`: of the layers, `gzip` or `zstd`,
+/// - `singlePlatform`: whether the image is one manifest without an index,
+/// - `precompress`: whether compressed forms of the site's files were made,
+/// - `annotations` and `labels`: those given by flags, by key,
 /// - `sbom`: true.
 ///
 /// `resolvedDependencies` are the commit of the project (with the annotation
@@ -28,10 +32,33 @@ pub const BUILDER: &str = "https://wharf.dev/wharf";
 /// What the provenance says besides what the SBOM is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Provenance<'a> {
-    /// The platforms of the index, in its order.
-    pub platforms: &'a [String],
+    /// What the build was asked for.
+    pub parameters: &'a Parameters,
     /// The project's revision, if it is known.
     pub source: Option<&'a Source>,
+}
+
+/// What a build was asked for, besides the project: `externalParameters`, as
+/// [`BUILD_TYPE`] documents them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Parameters {
+    /// The app's name.
+    pub app: String,
+    /// The platforms of the index, in its order.
+    pub platforms: Vec<String>,
+    /// Of the layers: `gzip` or `zstd`.
+    pub compression: &'static str,
+    /// Whether the image is one manifest without an index.
+    pub single_platform: bool,
+    /// Whether compressed forms of the site's files were made.
+    pub precompress: bool,
+    /// Annotations given by flags.
+    pub annotations: BTreeMap<String, String>,
+    /// Labels given by flags.
+    pub labels: BTreeMap<String, String>,
+    /// Whether SBOM and provenance were asked for.
+    pub sbom: bool,
 }
 
 /// Where a project comes from, as far as the caller tells.
@@ -48,12 +75,12 @@ pub struct Source {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Statement {
+struct Statement<'a> {
     #[serde(rename = "_type")]
     kind: &'static str,
     subject: [Resource; 1],
     predicate_type: &'static str,
-    predicate: Predicate,
+    predicate: Predicate<'a>,
 }
 
 #[derive(Default, Serialize)]
@@ -70,24 +97,17 @@ struct Resource {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Predicate {
-    build_definition: Definition,
+struct Predicate<'a> {
+    build_definition: Definition<'a>,
     run_details: Run,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Definition {
+struct Definition<'a> {
     build_type: &'static str,
-    external_parameters: Parameters,
+    external_parameters: &'a Parameters,
     resolved_dependencies: Vec<Resource>,
-}
-
-#[derive(Serialize)]
-struct Parameters {
-    app: String,
-    platforms: Vec<String>,
-    sbom: bool,
 }
 
 #[derive(Serialize)]
@@ -146,11 +166,7 @@ pub fn provenance(inputs: &Inputs<'_>, provenance: &Provenance<'_>) -> Vec<u8> {
         predicate: Predicate {
             build_definition: Definition {
                 build_type: BUILD_TYPE,
-                external_parameters: Parameters {
-                    app: name.clone(),
-                    platforms: provenance.platforms.to_vec(),
-                    sbom: true,
-                },
+                external_parameters: provenance.parameters,
                 resolved_dependencies: dependencies,
             },
             run_details: Run {

@@ -107,8 +107,17 @@ fn documents(files: &[(&str, &[u8])]) -> (Vec<u8>, Vec<u8>) {
     };
     let source =
         Source { repository: Some("https://git.test/a".into()), revision: "0".repeat(40), changed: true };
-    let platforms = ["linux/amd64".to_owned(), "wasi/wasm".to_owned()];
-    let told = Provenance { platforms: &platforms, source: Some(&source) };
+    let parameters = Parameters {
+        app: "app".into(),
+        platforms: vec!["linux/amd64".into(), "wasi/wasm".into()],
+        compression: "zstd",
+        single_platform: false,
+        precompress: true,
+        annotations: [("b".to_owned(), "2".to_owned()), ("a".to_owned(), "1".to_owned())].into(),
+        labels: [("c".to_owned(), "3".to_owned())].into(),
+        sbom: true,
+    };
+    let told = Provenance { parameters: &parameters, source: Some(&source) };
     (cyclonedx(&inputs), provenance(&inputs, &told))
 }
 
@@ -250,7 +259,19 @@ fn the_provenance_names_image_platforms_and_sources() {
     );
     let definition = &statement["predicate"]["buildDefinition"];
     assert_eq!(definition["buildType"], BUILD_TYPE);
-    assert_eq!(definition["externalParameters"]["platforms"], json!(["linux/amd64", "wasi/wasm"]));
+    assert_eq!(
+        definition["externalParameters"],
+        json!({
+            "app": "app",
+            "platforms": ["linux/amd64", "wasi/wasm"],
+            "compression": "zstd",
+            "singlePlatform": false,
+            "precompress": true,
+            "annotations": {"a": "1", "b": "2"},
+            "labels": {"c": "3"},
+            "sbom": true
+        })
+    );
     assert_eq!(
         definition["resolvedDependencies"],
         json!([

@@ -17,11 +17,11 @@ use crate::arguments::{Arguments, Global};
 use crate::git::Origin;
 use crate::image::{self, Packing, Shape};
 use crate::metadata::{Metadata, Pair, Sources};
-use crate::native::{HostBinary, host_binary};
+use crate::native::{HostBinary, Native, host_binary};
 use crate::output;
 use crate::places::Places;
 use crate::progress::Progress;
-use crate::supply_chain;
+use crate::supply_chain::{self, Asked};
 use crate::target;
 
 /// Build an image of a project: one index for linux/amd64 and linux/arm64
@@ -86,14 +86,15 @@ pub(crate) fn run(args: &Build, global: &Global) -> Result<ExitCode> {
     let settings = &project.config().image;
     // Beside the build, since git takes as long as an unchanged one.
     let origin = (!args.no_git && settings.git != Some(false)).then(|| {
-        let folder = project.dir().to_owned();
-        thread::spawn(move || Origin::of(&folder))
+        let (folder, output) = (project.dir().to_owned(), args.output.clone());
+        thread::spawn(move || Origin::of(&folder, output.as_deref()))
     });
     let (natives, wasi) = platforms(args)?;
     let progress = Progress::new(global);
     let _caches = places.use_caches();
     let mut app = target::build(&project, &places, &progress)?;
-    if project.config().site.precompress && !args.no_precompress {
+    let precompress = project.config().site.precompress && !args.no_precompress;
+    if precompress {
         app.precompress(&places.workshop(), &|count| {
             let files = if count == 1 { "file" } else { "files" };
             progress.step(format!("precompressing {count} {files} of the site"));
@@ -115,6 +116,8 @@ pub(crate) fn run(args: &Build, global: &Global) -> Result<ExitCode> {
         annotations: &args.annotations,
         labels: &args.labels,
     })?;
+    let natives = natives.into_iter().map(|(architecture, path)| Ok((architecture, Native::read(path)?)));
+    let natives = natives.collect::<Result<BTreeMap<_, _>>>()?;
     let packing = Packing {
         app: &app,
         metadata: &metadata,
@@ -129,7 +132,13 @@ pub(crate) fn run(args: &Build, global: &Global) -> Result<ExitCode> {
     };
     let image = packing.write()?;
     if args.sbom {
-        supply_chain::describe(&project, source.as_ref(), &packing, &image)?;
+        let asked = Asked {
+            source: source.as_ref(),
+            precompress,
+            annotations: &args.annotations,
+            labels: &args.labels,
+        };
+        supply_chain::describe(&project, &asked, &packing, &image)?;
     }
     for tag in &args.tags {
         layout.tag(tag, &image)?;
