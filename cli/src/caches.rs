@@ -7,6 +7,7 @@
 //! A file's last use is the later of when it was written and when it was read,
 //! as far as the file system keeps that (with `relatime`, to the day).
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -153,7 +154,7 @@ fn is_folder(path: &Path) -> bool {
 fn is_ours(folder: &Path, path: &Path) -> bool {
     let is_hex = |byte: &u8| byte.is_ascii_hexdigit();
     path.strip_prefix(folder).is_ok_and(|below| {
-        below.iter().map(|name| name.as_encoded_bytes()).any(|name| {
+        below.iter().map(OsStr::as_encoded_bytes).any(|name| {
             let unfinished = [".tmp", ".unfinished-", ".unpacking-"];
             unfinished.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
                 || name.split(|byte| !is_hex(byte)).any(|part| part.len() == 64)
