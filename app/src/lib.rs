@@ -22,7 +22,9 @@ pub use build::{BuildError, BuiltApp, Step, Workshop};
 pub use config::{CONFIG_FILE, Config, ConfigError, ImageConfig, WorkerConfig};
 pub use digest::{InvalidSha256, Sha256};
 pub use encoding::{Coding, Encoding};
-pub use manifest::{Asset, Component, Limits, MANIFEST_FILE, Manifest, ManifestError, Site, Worker};
+pub use manifest::{
+    Asset, Component, LARGEST_MANIFEST, Limits, MANIFEST_FILE, Manifest, ManifestError, Site, Worker,
+};
 pub use pattern::{InvalidPattern, Params, Pattern};
 #[cfg(feature = "precompress")]
 pub use precompress::PrecompressError;

@@ -20,8 +20,8 @@ pub const MANIFEST_FILE: &str = "wharf.json";
 /// The schema that this version writes and reads.
 const SCHEMA: u32 = 1;
 
-/// Largest manifest read, in bytes: room for more than 500,000 files.
-const MAX_SIZE: u64 = 128 << 20;
+/// Largest manifest, in bytes: room for more than 500,000 files.
+pub const LARGEST_MANIFEST: u64 = 256 << 20;
 
 /// An app: a site and its workers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -138,7 +138,7 @@ pub enum ManifestError {
     #[error("cannot read app manifest")]
     Read(#[source] io::Error),
     /// The file is larger than any real manifest.
-    #[error("app manifest has {size} bytes: expected at most {MAX_SIZE}")]
+    #[error("app manifest has {size} bytes: expected at most {LARGEST_MANIFEST}")]
     TooLarge {
         /// Its length in bytes.
         size: u64,
@@ -189,7 +189,7 @@ impl Manifest {
     /// [`ManifestError`]: the file can't be read, or is not a valid manifest.
     pub fn read(path: &Path) -> Result<Self, ManifestError> {
         let size = fs_err::metadata(path).map_err(ManifestError::Read)?.len();
-        if size > MAX_SIZE {
+        if size > LARGEST_MANIFEST {
             return Err(ManifestError::TooLarge { size });
         }
         Self::parse(&fs_err::read(path).map_err(ManifestError::Read)?)

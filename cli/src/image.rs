@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use wharf_app::{BuiltApp, MANIFEST_FILE, Sha256};
+use wharf_app::{BuiltApp, LARGEST_MANIFEST, MANIFEST_FILE, ManifestError, Sha256};
 use wharf_host::{Architecture, CodeCache, Compiler, CompilerTarget};
 use wharf_images::{
     Compression, ContainerConfig, Descriptor, Digest, FileMode, ImageBuilder, IndexBuilder, Layer,
@@ -91,7 +91,7 @@ impl Packing<'_> {
         let shared = [
             ("workers", self.layer("workers", self.workers())?),
             ("site", self.layer("site", self.site())?),
-            ("app", self.layer("app", self.manifest())?),
+            ("app", self.layer("app", self.manifest()?)?),
         ];
         let mut manifests = Vec::new();
         for (architecture, native) in self.natives {
@@ -156,9 +156,15 @@ impl Packing<'_> {
         files_themselves.chain(siblings).collect()
     }
 
-    fn manifest(&self) -> Vec<Entry> {
-        let content = Content::Bytes(self.app.manifest.to_json());
-        vec![Entry { path: format!("app/{MANIFEST_FILE}"), content, mode: FileMode::Regular }]
+    fn manifest(&self) -> Result<Vec<Entry>> {
+        let json = self.app.manifest.to_json();
+        let size = json.len() as u64;
+        // No host would read it.
+        if size > LARGEST_MANIFEST {
+            return Err(ManifestError::TooLarge { size }.into());
+        }
+        let content = Content::Bytes(json);
+        Ok(vec![Entry { path: format!("app/{MANIFEST_FILE}"), content, mode: FileMode::Regular }])
     }
 
     fn machine_code(&self, architecture: Architecture) -> Result<Vec<Entry>> {

@@ -4,7 +4,7 @@
 use std::io::{self, Read};
 
 use oci_spec::runtime::Spec;
-use wharf_app::{Manifest, ManifestError};
+use wharf_app::{LARGEST_MANIFEST, Manifest, ManifestError};
 
 use crate::rootfs::Rootfs;
 
@@ -19,9 +19,6 @@ const MODE: &str = "WHARF_MODE";
 
 /// containerd's mark of a pod's first container, which holds its namespaces.
 const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
-
-/// Largest manifest read, in bytes: room for more than 500,000 files.
-const MAX_MANIFEST: u64 = 128 << 20;
 
 /// What a container is.
 #[derive(Debug)]
@@ -105,11 +102,11 @@ fn claim(spec: &Spec) -> Result<Option<Claim>, RecognitionError> {
 fn read_manifest(rootfs: &Rootfs) -> io::Result<Result<Manifest, ManifestError>> {
     let file = rootfs.read(MANIFEST)?;
     let size = file.metadata()?.len();
-    if size > MAX_MANIFEST {
+    if size > LARGEST_MANIFEST {
         return Ok(Err(ManifestError::TooLarge { size }));
     }
     let mut json = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-    file.take(MAX_MANIFEST).read_to_end(&mut json)?;
+    file.take(LARGEST_MANIFEST).read_to_end(&mut json)?;
     Ok(Manifest::parse(&json))
 }
 
