@@ -98,6 +98,13 @@ fn cosign_verifies_what_wharf_signs_and_no_other_key_does() {
     let error = bench.wharf(&["verify", REFERENCE, "--key", "theirs.pub"]).exited(1).refusal();
     assert!(error.contains("no signature on") && error.contains("by another key"), "{error}");
 
+    let told = bench.wharf(&["inspect", REFERENCE, "--json"]).output();
+    let told: Value = serde_json::from_str(&told).expect("inspect prints JSON");
+    assert_eq!(
+        told["referrers"][0]["artifactType"], "application/vnd.dev.sigstore.bundle.v0.3+json",
+        "{told}"
+    );
+
     // Again says nothing new, and a second key takes nothing from the first.
     bench.wharf(&["sign", REFERENCE, "--key", "ours.key"]).succeeded();
     assert_eq!(bench.referrers(REFERENCE).len(), 1);

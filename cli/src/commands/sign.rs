@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::arguments::Global;
 use crate::output;
+use crate::places::Places;
 use crate::transfer::Transfer;
 
 /// Sign an image in its registry; prints the digest that was signed.
@@ -35,18 +36,30 @@ pub(crate) fn run(args: &Sign, global: &Global) -> Result<ExitCode> {
     let reference = &args.image.reference;
     let key = PrivateKey::from_pem(&Zeroizing::new(fs_err::read(&args.key)?), password)
         .with_context(|| format!("cannot sign with {}", args.key.display()))?;
-    let (image, before) = args.image.work(global, "signing", async |client| {
+    let (image, signature) = args.image.work(global, "signing", async |client| {
         let image = client.resolve(reference).await?;
         let candidates = Candidate::of(client, reference, &image).await?;
         // Signed already: another signature would say nothing new.
         let before = candidates.iter().any(|one| one.verify(&image.digest, &key.public_key()).is_ok());
-        if !before {
-            client.attach(reference, &image, &signature::sign(&image.digest, &key)?).await?;
+        if before {
+            return Ok((image, None));
         }
-        Ok((image, before))
+        let signature = signature::sign(&image.digest, &key)?;
+        client.attach(reference, &image, &signature).await?;
+        Ok((image, Some(signature)))
     })?;
-    if before && !global.quiet {
-        output::remark(format!("{} is signed with this key already", reference.familiar()));
+    match signature {
+        Some(signature) => {
+            // So that `inspect` shows it, and a push elsewhere takes it along.
+            let store = Places::from_env()?.store()?;
+            if store.contains(&image) {
+                store.attach(&image, &signature)?;
+            }
+        }
+        None if !global.quiet => {
+            output::remark(format!("{} is signed with this key already", reference.familiar()));
+        }
+        None => {}
     }
     output::line(image.digest)?;
     Ok(ExitCode::SUCCESS)
