@@ -241,7 +241,7 @@ impl Upload<'_> {
             moved: Arc::new(AtomicU64::new(0)),
             over: Arc::new(AtomicBool::new(false)),
         };
-        let body = part.read(self, offset, length)?;
+        let body = part.read(self, offset, length).await?;
         let sent = self.session.transport.send_stream(request, body, length, &part.activity).await;
         // The cause, where the error of the request only says that its body failed.
         if let Some(error) = part.damage.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -303,9 +303,20 @@ impl Part {
     /// Reads ahead on a thread for blocking work. The end of a blob is held back
     /// until all of it is verified: a damaged one ends in an error, and the
     /// registry never has the whole of it.
-    fn read(&self, upload: &Upload<'_>, offset: u64, length: u64) -> Result<Body, RegistryError> {
+    async fn read(&self, upload: &Upload<'_>, offset: u64, length: u64) -> Result<Body, RegistryError> {
         let mut reader = upload.layout.open_blob(upload.blob)?;
         let is_last = offset + length == upload.blob.size;
+        if is_last && offset > 0 {
+            // What the registry has already is read all the same, for the digest;
+            // now, as no request may wait for that.
+            let skipped = spawn_blocking(move || {
+                io::copy(&mut (&mut reader).take(offset), &mut io::sink()).map(|_| reader)
+            });
+            reader = match skipped.await {
+                Ok(reader) => reader.map_err(|source| LayoutError::Read { source })?,
+                Err(error) => return Err(LayoutError::Read { source: io::Error::other(error) }.into()),
+            };
+        }
         let path = upload.layout.blob_path(&upload.blob.digest);
         let (sender, receiver) = mpsc::channel::<Result<Bytes, io::Error>>(PARTS_AHEAD);
         let damage = Arc::clone(&self.damage);
@@ -317,8 +328,6 @@ impl Part {
                     file.seek(SeekFrom::Start(offset)).map_err(read)?;
                     return pass_on(&mut file, length, &sender, |_| Ok(()));
                 }
-                // What the registry has already is read all the same, for the digest.
-                io::copy(&mut (&mut reader).take(offset), &mut io::sink()).map_err(read)?;
                 pass_on(&mut reader, length, &sender, BlobReader::verify)
             }();
             if let Err(error) = sent {
@@ -339,14 +348,14 @@ impl Part {
                 if over.load(Ordering::Relaxed) {
                     return Some((Err(io::Error::other("not wanted any more")), receiver));
                 }
-                let Some(item) = receiver.recv().await else {
-                    activity.end();
-                    return None;
-                };
+                let item = receiver.recv().await?;
                 activity.seen();
-                if let Ok(chunk) = &item {
-                    moved.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-                    progress.advanced(&digest, chunk.len() as u64);
+                if let Ok(part) = &item {
+                    let gone = moved.fetch_add(part.len() as u64, Ordering::Relaxed) + part.len() as u64;
+                    progress.advanced(&digest, part.len() as u64);
+                    if gone == length {
+                        activity.end();
+                    }
                 }
                 Some((item, receiver))
             }
