@@ -57,8 +57,8 @@ pub enum RequestError {
         pause: Option<Duration>,
     },
     /// The connection failed. Without the URL, which may hold a signature.
-    #[error("the request failed")]
-    Network(#[source] reqwest::Error),
+    #[error(transparent)]
+    Network(reqwest::Error),
     /// Nothing came for a long time.
     #[error("nothing came for {} s", .limit.as_secs_f32())]
     Silent {
