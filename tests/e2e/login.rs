@@ -34,7 +34,7 @@ fn a_login_is_checked_kept_used_and_forgotten() {
     let error = wharf.run_in(&network, &push).exited(1).refusal();
     assert!(error.contains("wants a login") && error.contains("wharf login localhost:5000"), "{error}");
     let error = login(&wharf, &network, "wrong", ca).exited(1).refusal();
-    assert!(error.contains("wants a login"), "{error}");
+    assert!(error.contains("localhost:5000 refuses the user or the password"), "{error}");
     let config = wharf.scratch().join("docker/config.json");
     assert!(!config.exists(), "a refused login was kept");
 
