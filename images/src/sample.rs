@@ -69,3 +69,14 @@ pub(crate) fn files(folder: &std::path::Path) -> std::collections::BTreeMap<Stri
     }
     found
 }
+
+/// Bytes neither all alike nor random, from a fixed seed.
+pub(crate) fn text(length: usize) -> Vec<u8> {
+    let mut state = 1_u32;
+    (0..length)
+        .map(|at| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            if at % 3 == 0 { b'a' + (state >> 28) as u8 } else { b' ' }
+        })
+        .collect()
+}

@@ -181,6 +181,7 @@ mod tests {
     use std::io::Read;
 
     use super::*;
+    use crate::sample::text as sample;
 
     fn gzip(workers: usize, content: &[u8], step: usize) -> Vec<u8> {
         let (sink, ()) = compress_on(workers, Vec::new(), |writer| {
@@ -188,17 +189,6 @@ mod tests {
         })
         .unwrap();
         sink
-    }
-
-    /// Neither all alike nor random, from a fixed seed.
-    fn sample(length: usize) -> Vec<u8> {
-        let mut state = 1_u32;
-        (0..length)
-            .map(|at| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                if at % 3 == 0 { b'a' + (state >> 28) as u8 } else { b' ' }
-            })
-            .collect()
     }
 
     #[test]

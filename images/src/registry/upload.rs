@@ -254,7 +254,10 @@ impl Upload<'_> {
             self.progress.withdrawn(&self.blob.digest, part.moved.load(Ordering::Relaxed));
         }
         match sent {
-            Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED => {
+            Ok(answer)
+                if answer.status() == StatusCode::UNAUTHORIZED
+                    && self.session.transport.is_ours(answer.url()) =>
+            {
                 // There is a new token now, but the stream is spent.
                 Err(Trouble::Lost(RequestError::refused(StatusCode::UNAUTHORIZED, None, b"")))
             }
