@@ -5,7 +5,7 @@
 //! code lies: see `code`.
 
 use tracing::warn;
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 /// Requests to workers that are in flight at most, all workers together.
 /// Further ones wait for their turn.
@@ -70,7 +70,35 @@ fn pool() -> PoolingAllocationConfig {
     pool.max_core_instance_size(4 << 20);
     pool.max_component_instance_size(4 << 20);
     pool.table_elements(50_000);
+    if can_scan_pages() {
+        // An instance's end then copies back the pages that it wrote, which
+        // neither faults later nor interrupts other cores.
+        pool.pagemap_scan(Enabled::Yes);
+        pool.linear_memory_keep_resident(KEPT_MEMORY);
+        pool.table_keep_resident(KEPT_TABLE);
+        pool.max_unused_warm_slots(WARM_SLOTS);
+    }
     pool
+}
+
+/// Memory that a slot keeps after its instance's end, ready for the next: more
+/// than a Python worker writes to.
+const KEPT_MEMORY: usize = 64 << 20;
+
+/// The same of a table.
+const KEPT_TABLE: usize = 4 << 20;
+
+/// Slots that are kept so, at most, each for the component that last had it.
+const WARM_SLOTS: u32 = 16;
+
+/// Whether the kernel can say which pages were written.
+///
+/// It says so of pages that are in memory: one that was swapped out would keep
+/// what it holds. So not where there is swap.
+fn can_scan_pages() -> bool {
+    let swap = std::fs::read_to_string("/proc/swaps");
+    PoolingAllocationConfig::is_pagemap_scan_available()
+        && swap.is_ok_and(|swaps| swaps.lines().nth(1).is_none())
 }
 
 #[cfg(feature = "compiler")]

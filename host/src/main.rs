@@ -13,7 +13,7 @@ use tracing::info;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 use wharf_app::MANIFEST_FILE;
-use wharf_host::{App, AppSource, BindError, HostCode, Log, Runtime, Server};
+use wharf_host::{App, AppSource, BindError, Crew, HostCode, Log, Membership, Runtime, Server};
 
 const USAGE: &str = "\
 wharf-host: serves a wharf app
@@ -23,6 +23,7 @@ Usage: wharf-host [--help | --version]
 Environment:
   WHARF_APP   the app's manifest             [default: /app/wharf.json]
   WHARF_ADDR  the address to listen on       [default: 0.0.0.0:8080]
+  WHARF_PROCESSES  processes under load at most  [default: auto, one a core]
   WHARF_LOG   error, warn, info or debug     [default: info]
 
 Example: WHARF_APP=./app/wharf.json WHARF_ADDR=127.0.0.1:8080 wharf-host
@@ -32,12 +33,21 @@ Example: WHARF_APP=./app/wharf.json WHARF_ADDR=127.0.0.1:8080 wharf-host
 struct Settings {
     app: PathBuf,
     address: SocketAddr,
+    /// Processes at most; `None`: one a core.
+    processes: Option<usize>,
 }
 
 impl Settings {
     fn from_env() -> anyhow::Result<Self> {
         let address = env::var("WHARF_ADDR").unwrap_or_else(|_| "0.0.0.0:8080".into());
+        let processes = match env::var("WHARF_PROCESSES").as_deref() {
+            Err(_) | Ok("auto") => None,
+            Ok(text) => Some(text.parse().ok().filter(|count| *count > 0).with_context(|| {
+                format!("malformed WHARF_PROCESSES {text:?}: expected a number from 1, or auto")
+            })?),
+        };
         Ok(Self {
+            processes,
             app: env::var_os("WHARF_APP").unwrap_or_else(|| "/app/wharf.json".into()).into(),
             address: address
                 .parse()
@@ -78,7 +88,7 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<()> {
     let settings = Settings::from_env()?;
     start_log()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served = runtime.block_on(serve(&settings));
     // A thread may still read a file for a client that does not take it.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -96,8 +106,20 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         bail!("WHARF_APP is {:?}: expected the path of a file {MANIFEST_FILE}", settings.app);
     };
     let source = AppSource::sealed(dir, HostCode::from_env(dir)?)?;
-    let app = Arc::new(App::load(&Runtime::new()?, source)?);
-    let server = Server::bind(settings.address).await?;
+    let load = || Ok::<_, anyhow::Error>(Arc::new(App::load(&Runtime::new()?, source)?));
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    if let Some(membership) = Membership::from_env()? {
+        Server::join(membership)?.serve(load()?, stop).await;
+        return Ok(());
+    }
+    // Before the app: what connects while it loads waits instead of failing.
+    let server = Server::bind(settings.address).await?.with_crew(Crew::new(settings.processes)?);
+    let app = load()?;
     info!(
         app = app.manifest().name,
         address = %server.address(),
@@ -105,12 +127,6 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         workers = app.manifest().workers.len(),
         "listening"
     );
-    let stop = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
     server.serve(app, stop).await;
     info!("stopped");
     Ok(())

@@ -45,6 +45,8 @@ pub(crate) enum Outcome {
     NotFound,
     /// The file can't be read, though it should be there.
     FileFailed,
+    /// This program has a defect.
+    HostFailed,
 }
 
 /// A static file on its way out.
@@ -100,7 +102,9 @@ impl Outcome {
                 }
             }
             Self::Worker(response) => response,
-            Self::WorkerFailed | Self::FileFailed => message(StatusCode::INTERNAL_SERVER_ERROR),
+            Self::WorkerFailed | Self::FileFailed | Self::HostFailed => {
+                message(StatusCode::INTERNAL_SERVER_ERROR)
+            }
             Self::WorkerTimedOut => message(StatusCode::GATEWAY_TIMEOUT),
             Self::Busy => {
                 with(message(StatusCode::SERVICE_UNAVAILABLE), RETRY_AFTER, HeaderValue::from_static("1"))

@@ -4,19 +4,27 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, Version};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::app::App;
+use crate::outcome::{Body, Outcome};
+use crate::processes::{Board, Crew, Leave, Membership, publish};
 
 /// Time for a client to send its headers; past it the connection is closed.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -24,13 +32,32 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for requests in flight to end once the server is told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Time for a process to end once its connections have.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Pause after a connection could not be accepted for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Time in which another process may take a connection before one that has
+/// more than its share does.
+const ACCEPT_DELAY: Duration = Duration::from_millis(1);
 
 /// A listening HTTP server: HTTP/1.1, and HTTP/2 with prior knowledge.
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    board: Board,
+    place: Place,
+}
+
+/// A server's place among the processes that serve one app.
+enum Place {
+    /// There are no others.
+    Alone,
+    /// It starts the others.
+    First(Crew),
+    /// Another one started it.
+    Further(Leave),
 }
 
 /// The address can't be listened on.
@@ -69,7 +96,24 @@ impl Server {
         let error = |source| BindError { address, source };
         let listener = TcpListener::bind(address).await.map_err(error)?;
         let address = listener.local_addr().map_err(error)?;
-        Ok(Self { listener, address })
+        Ok(Self { listener, address, board: Board::alone(), place: Place::Alone })
+    }
+
+    /// Serves with the processes of `crew` too, as load asks for them.
+    #[must_use]
+    pub fn with_crew(self, crew: Crew) -> Self {
+        Self { board: crew.board(), place: Place::First(crew), ..self }
+    }
+
+    /// Accepts from the socket of the process that started this one.
+    ///
+    /// # Errors
+    /// It handed over something else.
+    pub fn join(membership: Membership) -> io::Result<Self> {
+        let (board, listener, leave) = membership.into_parts();
+        let listener = TcpListener::from_std(listener.into())?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address, board, place: Place::Further(leave) })
     }
 
     /// The address that it listens on, with the port that it got.
@@ -81,35 +125,101 @@ impl Server {
     /// Serves `app` until `stop` completes, then lets requests in flight end
     /// for up to ten seconds.
     pub async fn serve(self, app: Arc<App>, stop: impl Future<Output = ()>) {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-        builder.http2().timer(TokioTimer::new()).keep_alive_interval(HEADER_TIMEOUT);
-        let connections = GracefulShutdown::new();
-        let mut stop = std::pin::pin!(stop);
-        loop {
-            tokio::select! {
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => serve_connection(&builder, stream, Arc::clone(&app), &connections),
-                    Err(error) => {
-                        warn!(%error, "connection can't be accepted");
-                        sleep(ACCEPT_PAUSE).await;
-                    }
-                },
-                () = &mut stop => break,
+        let Self { listener, board, place, .. } = self;
+        board.serve(true);
+        let mut crew = None;
+        let stop = match place {
+            Place::Alone => stop.left_future(),
+            Place::First(first) => {
+                crew = Some(first);
+                stop.left_future()
             }
-        }
-        drop(self.listener);
+            Place::Further(mut leave) => {
+                if leave.ready().await.is_err() {
+                    return;
+                }
+                async move {
+                    tokio::select! {
+                        () = stop => {}
+                        () = leave.told() => {}
+                    }
+                }
+                .right_future()
+            }
+        };
+        let connections = GracefulShutdown::new();
+        accept_until(stop, &listener, &app, &board, &connections, crew.as_mut()).await;
+        board.serve(false);
+        drop(listener);
         info!(connections = connections.count(), "draining");
-        if timeout(DRAIN_TIMEOUT, connections.shutdown()).await.is_err() {
-            warn!("requests still in flight were cut off");
+        let others = async {
+            if let Some(crew) = crew {
+                crew.disband(DRAIN_TIMEOUT + EXIT_TIMEOUT).await;
+            }
+        };
+        let ours = async {
+            if timeout(DRAIN_TIMEOUT, connections.shutdown()).await.is_err() {
+                warn!("requests still in flight were cut off");
+            }
+        };
+        tokio::join!(others, ours);
+    }
+}
+
+/// Accepts connections, and manages `crew`, until `stop` completes.
+async fn accept_until(
+    stop: impl Future<Output = ()>,
+    listener: &TcpListener,
+    app: &Arc<App>,
+    board: &Board,
+    connections: &GracefulShutdown,
+    crew: Option<&mut Crew>,
+) {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(HEADER_TIMEOUT);
+    let shared = match listener.as_fd().try_clone_to_owned() {
+        Ok(shared) => shared,
+        Err(error) => {
+            error!(%error, "the listening socket can't be shared");
+            return;
+        }
+    };
+    let mut stop = std::pin::pin!(stop);
+    let mut watch = std::pin::pin!(async {
+        match crew {
+            Some(crew) => crew.manage(&shared).await,
+            None => publish(board).await,
+        }
+    });
+    loop {
+        tokio::select! {
+            accepted = accept(listener, board) => match accepted {
+                Ok(stream) => serve_connection(&builder, stream, Arc::clone(app), board, connections),
+                Err(error) => {
+                    warn!(%error, "connection can't be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            () = &mut watch => {}
+            () = &mut stop => break,
         }
     }
+}
+
+/// Accepts a connection once it is this process's turn.
+async fn accept(listener: &TcpListener, board: &Board) -> io::Result<TcpStream> {
+    if board.has_more_than_its_share() {
+        sleep(ACCEPT_DELAY).await;
+    }
+    Ok(listener.accept().await?.0)
 }
 
 fn serve_connection(
     builder: &auto::Builder<TokioExecutor>,
     stream: TcpStream,
     app: Arc<App>,
+    board: &Board,
     connections: &GracefulShutdown,
 ) {
     // Answers are written whole; waiting for more would only delay them.
@@ -118,10 +228,11 @@ fn serve_connection(
     }
     let spoke = Arc::new(AtomicBool::new(false));
     let has_spoken = Arc::clone(&spoke);
+    let connected = board.connect();
+    let board = board.clone();
     let service = service_fn(move |request| {
         has_spoken.store(true, Ordering::Relaxed);
-        let app = Arc::clone(&app);
-        async move { Ok::<_, Infallible>(app.respond(request).await) }
+        respond(Arc::clone(&app), board.clone(), request)
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let connection = connections.watch(connection.into_owned());
@@ -139,5 +250,27 @@ fn serve_connection(
             },
             () = silent => debug!("connection without a request closed"),
         }
+        drop(connected);
     });
+}
+
+/// Answers one request, whatever happens on the way.
+async fn respond(
+    app: Arc<App>,
+    board: Board,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    board.stir();
+    let version = request.version();
+    // Nothing that a request changes outlives it, but counters and caches
+    // that are never half-written.
+    let answered = AssertUnwindSafe(app.respond(request)).catch_unwind().await;
+    let mut response = answered.unwrap_or_else(|_| {
+        error!("a request failed by a defect of the host");
+        Outcome::HostFailed.into_response("", false)
+    });
+    if version < Version::HTTP_2 && board.should_shed() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }
