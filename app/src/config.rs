@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
@@ -57,6 +58,21 @@ pub struct WorkerConfig {
     pub memory: Option<ByteSize>,
     /// Largest request body, for example `"1MiB"`.
     pub body: Option<ByteSize>,
+    /// CPU time of one request, for example `"500ms"`.
+    #[serde(with = "humantime_serde")]
+    pub cpu: Option<std::time::Duration>,
+    /// Elements of all tables of one request.
+    pub table_elements: Option<u64>,
+    /// Core instances of one request.
+    pub instances: Option<u32>,
+    /// Largest response body, for example `"1GiB"`.
+    pub response: Option<ByteSize>,
+    /// Most output to the log of one request, for example `"64KiB"`.
+    pub log: Option<ByteSize>,
+    /// Requests at the same time, in each process of the host.
+    pub concurrency: Option<NonZero<u32>>,
+    /// Requests that one instance answers, one after the other. Default: 1.
+    pub reuse: Option<NonZero<u32>>,
 }
 
 /// The section `[image]`.
@@ -149,12 +165,20 @@ impl WorkerConfig {
     #[must_use]
     pub fn limits(&self) -> Limits {
         let default = Limits::default();
+        let milliseconds = |time: Option<std::time::Duration>, default: u64| {
+            time.map_or(default, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+        };
+        let bytes = |size: Option<ByteSize>, default: u64| size.map_or(default, |size| size.as_u64());
         Limits {
-            timeout_ms: self
-                .timeout
-                .map_or(default.timeout_ms, |timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
-            memory: self.memory.map_or(default.memory, |size| size.as_u64()),
-            body: self.body.map_or(default.body, |size| size.as_u64()),
+            timeout_ms: milliseconds(self.timeout, default.timeout_ms),
+            cpu_ms: milliseconds(self.cpu, default.cpu_ms),
+            memory: bytes(self.memory, default.memory),
+            table_elements: self.table_elements.unwrap_or(default.table_elements),
+            instances: self.instances.unwrap_or(default.instances),
+            body: bytes(self.body, default.body),
+            response: bytes(self.response, default.response),
+            log: bytes(self.log, default.log),
+            concurrency: self.concurrency.map_or(default.concurrency, NonZero::get),
         }
     }
 }

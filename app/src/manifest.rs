@@ -103,23 +103,61 @@ pub struct Worker {
     /// What one request may use.
     #[serde(default)]
     pub limits: Limits,
+    /// Requests that one instance answers, one after the other, before another
+    /// takes its place. Default 1: nothing of one request is seen by the next.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub reuse: u32,
+}
+
+const fn once() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_once(count: &u32) -> bool {
+    *count == 1
 }
 
 /// What one request to a worker may use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Wall-clock time, in milliseconds, until 504. Default 30,000.
     pub timeout_ms: u64,
-    /// Linear memory, in bytes, past which the guest can't grow. Default 256 MiB.
+    /// CPU time, in milliseconds, until 504. Default 10,000.
+    pub cpu_ms: u64,
+    /// Linear memory, in bytes, all memories together, past which the guest
+    /// can't grow. Default 256 MiB.
     pub memory: u64,
+    /// Elements of tables, all tables together, past which they can't grow.
+    /// Default 100,000.
+    pub table_elements: u64,
+    /// Core instances that the component is made of at most. Default 100.
+    pub instances: u32,
     /// Request body, in bytes; past it 413. Default 10 MiB.
     pub body: u64,
+    /// Response body, in bytes; past it the connection is cut off. Default 1 GiB.
+    pub response: u64,
+    /// Output to the log, in bytes; the rest is dropped. Default 64 KiB.
+    pub log: u64,
+    /// Requests that run at the same time in each process of the host; further
+    /// ones wait for their turn, and get 503 if it does not come. Default 64.
+    pub concurrency: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { timeout_ms: 30_000, memory: 256 << 20, body: 10 << 20 }
+        Self {
+            timeout_ms: 30_000,
+            cpu_ms: 10_000,
+            memory: 256 << 20,
+            table_elements: 100_000,
+            instances: 100,
+            body: 10 << 20,
+            response: 1 << 30,
+            log: 64 << 10,
+            concurrency: 64,
+        }
     }
 }
 

@@ -246,6 +246,7 @@ mod tests {
                 component: 0,
                 env: Default::default(),
                 limits: Limits::default(),
+                reuse: 1,
             })
             .collect();
         manifest

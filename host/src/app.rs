@@ -10,9 +10,10 @@ use percent_encoding::percent_decode_str;
 use wasmtime::component::Component;
 use wharf_app::{MANIFEST_FILE, Manifest, ManifestError, RouteError, Routes, Target};
 
+use crate::body::Body;
 use crate::code::{CodeDir, CodeError, HostCode};
 use crate::engine::Runtime;
-use crate::outcome::{Body, Outcome};
+use crate::outcome::Outcome;
 use crate::site::Site;
 use crate::worker::{Shared, Worker};
 
@@ -113,11 +114,10 @@ impl App {
         let components = manifest.components.iter().map(|component| code.load(runtime, &component.sha256));
         let components = components.collect::<Result<Vec<Component>, _>>()?;
         let shared = Arc::new(Shared::new(runtime.engine()).map_err(AppError::Thread)?);
-        let workers = manifest.workers.iter().map(|worker| {
+        let workers = manifest.workers.iter().enumerate().map(|(index, worker)| {
             let component = &components[worker.component];
-            Worker::new(worker.clone(), component, Arc::clone(&shared)).map_err(|error| AppError::Worker {
-                source_file: worker.source.clone(),
-                source: error.into(),
+            Worker::new(index, worker.clone(), component, Arc::clone(&shared)).map_err(|error| {
+                AppError::Worker { source_file: worker.source.clone(), source: error.into() }
             })
         });
         let workers = workers.collect::<Result<_, _>>()?;

@@ -11,6 +11,13 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 /// Further ones wait for their turn.
 pub(crate) const MAX_INSTANCES: u32 = 128;
 
+/// Instances that wait for a further request at most, all workers together:
+/// those of workers that the user lets serve several.
+pub(crate) const MAX_IDLE_INSTANCES: u32 = 32;
+
+/// Instances that there can be.
+const INSTANCES: u32 = MAX_INSTANCES + MAX_IDLE_INSTANCES;
+
 /// The engine that runs workers.
 #[derive(Clone)]
 pub struct Runtime(Engine);
@@ -59,12 +66,12 @@ fn config() -> Config {
 /// does not touch costs nothing.
 fn pool() -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(MAX_INSTANCES);
+    pool.total_component_instances(INSTANCES);
     // A Python worker is some twenty core instances, tables and one memory.
-    pool.total_core_instances(MAX_INSTANCES * 32);
-    pool.total_memories(MAX_INSTANCES * 2);
-    pool.total_tables(MAX_INSTANCES * 8);
-    pool.total_stacks(MAX_INSTANCES);
+    pool.total_core_instances(INSTANCES * 32);
+    pool.total_memories(INSTANCES * 2);
+    pool.total_tables(INSTANCES * 8);
+    pool.total_stacks(INSTANCES);
     pool.max_tables_per_component(32);
     pool.max_memories_per_component(8);
     pool.max_core_instance_size(4 << 20);

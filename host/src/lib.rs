@@ -7,14 +7,17 @@
 //! and unless built with the feature `compiler`, it can't compile.
 
 mod app;
+mod body;
 mod code;
 #[cfg(feature = "compiler")]
 mod code_cache;
 mod engine;
 mod log;
+mod mapped_file;
 mod negotiation;
 mod outcome;
 mod processes;
+mod sending;
 mod server;
 mod shared_memory;
 mod site;

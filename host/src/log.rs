@@ -6,13 +6,15 @@
 
 use std::io::{self, Write};
 use std::pin::Pin;
-use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
 use tokio::io::AsyncWrite;
+use tracing::warn;
 use tracing_subscriber::fmt::MakeWriter;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 
@@ -88,10 +90,42 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
-/// The guests' stdout and stderr.
-impl AsyncWrite for Log {
+/// The log of one instance: its stdout and stderr, up to a number of bytes a
+/// request.
+#[derive(Clone, Debug)]
+pub(crate) struct GuestLog {
+    left: Arc<AtomicU64>,
+}
+
+impl GuestLog {
+    /// A log for `limit` bytes.
+    pub(crate) fn new(limit: u64) -> Self {
+        Self { left: Arc::new(AtomicU64::new(limit)) }
+    }
+
+    /// Another request may write `limit` bytes.
+    pub(crate) fn renew(&self, limit: u64) {
+        self.left.store(limit, Ordering::Relaxed);
+    }
+}
+
+/// What is past the limit is dropped, as if it had been written: a guest has
+/// no better answer to a log that is full.
+impl AsyncWrite for GuestLog {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(Self::queue(bytes)))
+        // One instance, one thread at a time: nobody writes in between.
+        let left = self.left.load(Ordering::Relaxed);
+        if left == 0 {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+        let written = Log::queue(&bytes[..most]);
+        let left = left.saturating_sub(written as u64);
+        self.left.store(left, Ordering::Relaxed);
+        if left == 0 {
+            warn!("the rest of a worker's output is dropped: it is longer than its limit a request");
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -103,13 +137,13 @@ impl AsyncWrite for Log {
     }
 }
 
-impl StdoutStream for Log {
+impl StdoutStream for GuestLog {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(Self)
+        Box::new(self.clone())
     }
 }
 
-impl IsTerminal for Log {
+impl IsTerminal for GuestLog {
     fn is_terminal(&self) -> bool {
         false
     }

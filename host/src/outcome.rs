@@ -1,19 +1,14 @@
 //! What became of a request, and the one place where that becomes a response.
 
-use std::io;
-
 use bytes::Bytes;
 use http::header::{
     ACCEPT_RANGES, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap,
     HeaderName, HeaderValue, LOCATION, RETRY_AFTER, VARY,
 };
 use http::{Response, StatusCode};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Empty, Full};
 use wharf_app::Coding;
 
-/// The body of a response.
-pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
+use crate::body::Body;
 
 /// What became of a request.
 pub(crate) enum Outcome {
@@ -164,11 +159,11 @@ impl File {
 }
 
 pub(crate) fn full(bytes: Bytes) -> Body {
-    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+    Body::Whole(bytes)
 }
 
 fn empty(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
+    let mut response = Response::new(Body::Whole(Bytes::new()));
     *response.status_mut() = status;
     response
 }

@@ -23,8 +23,10 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info, warn};
 
 use crate::app::App;
-use crate::outcome::{Body, Outcome};
+use crate::body::Body;
+use crate::outcome::Outcome;
 use crate::processes::{Board, Crew, Leave, Membership, publish};
+use crate::sending::Sending;
 
 /// Time for a client to send its headers; past it the connection is closed.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -234,7 +236,7 @@ fn serve_connection(
         has_spoken.store(true, Ordering::Relaxed);
         respond(Arc::clone(&app), board.clone(), request)
     });
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let connection = builder.serve_connection(TokioIo::new(Sending::new(stream)), service);
     let connection = connections.watch(connection.into_owned());
     // Until hyper knows which HTTP is spoken, it has no timer of its own.
     let silent = async move {

@@ -20,15 +20,17 @@ use futures_util::stream;
 use http::header::{HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::{Method, StatusCode};
 use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::StreamBody;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use tokio::task;
 use tracing::warn;
 use wharf_app::{Asset, Sha256};
 
 use crate::app::SiteRoot;
+use crate::body::Body;
+use crate::mapped_file;
 use crate::negotiation::Accepted;
-use crate::outcome::{Body, File, Form, Outcome, full};
+use crate::outcome::{File, Form, Outcome, full};
 
 /// Files up to this size stay in memory once they were asked for.
 const CACHED_FILE: u64 = 64 << 10;
@@ -196,7 +198,12 @@ impl Site {
             }
         };
         if size > CACHED_FILE {
-            return select(whole(size, &etag), terms, |first, length| stream_file(file, first, length));
+            return match self.map(chosen, &file, size, &etag) {
+                Some(bytes) => {
+                    select(whole(size, &etag), terms, |first, length| slice(&bytes, first, length))
+                }
+                None => select(whole(size, &etag), terms, |first, length| stream_file(file, first, length)),
+            };
         }
         let bytes = match read_whole(&file, size) {
             Ok(bytes) => bytes,
@@ -241,6 +248,18 @@ impl Site {
                 Ok(Current { file, size: metadata.len(), etag })
             }
         }
+    }
+
+    /// Maps a larger file, which takes addresses but no memory.
+    fn map(&self, chosen: &Chosen<'_>, file: &OpenFile, size: u64, etag: &HeaderValue) -> Option<Bytes> {
+        if matches!(self.root, Root::Live(_)) {
+            return None;
+        }
+        let bytes = mapped_file::map(file.try_clone().ok()?, usize::try_from(size).ok()?).ok()?;
+        let cached = Box::new(Cached { bytes: bytes.clone(), etag: etag.clone() });
+        // If another request was first, this mapping ends with its response.
+        let _ = self.files[chosen.index].cached[chosen.slot].set(cached);
+        Some(bytes)
     }
 
     /// Keeps a small file in memory, if there is room for it.
@@ -352,7 +371,7 @@ fn stream_file(file: OpenFile, first: u64, length: u64) -> Body {
         let (chunk, file) = read.await.map_err(io::Error::other)??;
         Ok(Some((Frame::data(chunk), (file, at + size, left - size))))
     });
-    StreamBody::new(chunks).boxed_unsync()
+    Body::pieces(StreamBody::new(chunks))
 }
 
 /// Sizes here are below a limit that fits, or of a file in memory.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use wasmtime::Engine;
 
 /// Time that a guest may keep a thread before another has its turn.
-const TICK: Duration = Duration::from_millis(10);
+pub(crate) const TICK: Duration = Duration::from_millis(5);
 
 /// A thread that advances the engine's epoch while guests run, and sleeps
 /// without waking while none does, so that an idle app costs no CPU.

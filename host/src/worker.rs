@@ -1,35 +1,39 @@
-//! Workers: one fresh instance a request.
+//! Workers: who may run, for how long, and what becomes of it.
+//!
+//! A request gets an instance of its own, or by the user's choice one that has
+//! answered others before. It runs within the request's own task, so that a
+//! client that goes takes it along. What an instance is made of is in
+//! `instance`, what it may use in `budget`.
+
+mod body;
+mod budget;
+mod instance;
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{HOST, HeaderName, HeaderValue};
 use http::{Request, Response};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use tokio::sync::{Semaphore, oneshot};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
-use tracing::{debug, error, warn};
-use wasmtime::component::{Component, Linker, ResourceTable};
-use wasmtime::{Engine, ResourceLimiter, Store};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use tracing::{error, warn};
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Engine, PoolConcurrencyLimitError, Trap};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
-use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
-use wasmtime_wasi_http::{
-    Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
-};
+use wasmtime_wasi_http::{Error as HttpError, WasiBody};
 use wharf_app::{Params, Worker as Description};
 
+use self::body::{End, WorkerBody};
+use self::instance::{Idle, Instance, State};
+use crate::body::Body;
 use crate::engine::MAX_INSTANCES;
-use crate::log::Log;
 use crate::outcome::Outcome;
 use crate::ticker::Ticker;
 
@@ -39,73 +43,62 @@ const WORKER_HEADER: HeaderName = HeaderName::from_static("wharf-worker");
 /// Tells the guest the route's parameters, as `a=1&b=2`.
 const PARAMS_HEADER: HeaderName = HeaderName::from_static("wharf-params");
 
+/// Requests that wait for their turn at one worker, at most, in each process;
+/// further ones are refused at once.
+const LONGEST_QUEUE: u32 = 1024;
+
 /// What all workers of a process share.
 pub(crate) struct Shared {
     ticker: Ticker,
     slots: Arc<Semaphore>,
+    idle: Idle,
 }
 
 /// A worker, ready to be instantiated.
 pub(crate) struct Worker {
-    description: Description,
+    description: Arc<Description>,
+    /// Its name as a header says it.
+    name: HeaderValue,
     pre: ProxyPre<State>,
     shared: Arc<Shared>,
+    /// Which of the app's workers it is.
+    index: usize,
+    /// Turns to run, and places in the queue for one.
+    turns: Arc<Semaphore>,
+    queue: Semaphore,
 }
 
-/// The host's side of one instance.
-struct State {
-    wasi: WasiCtx,
-    http: WasiHttpCtx,
-    table: ResourceTable,
-    hooks: NoEgress,
-    memory: Memory,
+/// What a request holds while its guest runs.
+struct Turn {
+    _slot: OwnedSemaphorePermit,
+    _turn: OwnedSemaphorePermit,
+    _running: crate::ticker::Running,
 }
 
-/// Linear memory that an instance may still take, in bytes, all its memories
-/// together; wasmtime's own `StoreLimits` counts each by itself.
-struct Memory {
-    left: usize,
+/// Why a guest gave no response.
+#[derive(Clone, Copy)]
+enum Failure {
+    Failed,
+    TimedOut,
+    /// No address space is left for it right now.
+    Crowded,
 }
 
-impl ResourceLimiter for Memory {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        let left = desired.checked_sub(current).and_then(|more| self.left.checked_sub(more));
-        match left.filter(|_| maximum.is_none_or(|maximum| desired <= maximum)) {
-            Some(left) => self.left = left,
-            None => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    fn table_growing(&mut self, _: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(maximum.is_none_or(|maximum| desired <= maximum))
-    }
-}
-
-/// How a guest ended.
-enum Ended {
-    /// It returned.
-    ByItself,
-    /// It failed or was stopped, and the log says so.
-    Told,
-}
-
-/// Denies all outbound HTTP: no worker may do what it was not granted.
-struct NoEgress;
+type GuestResponse = Result<Response<HyperOutgoingBody>, ErrorCode>;
 
 impl Shared {
     pub(crate) fn new(engine: &Engine) -> io::Result<Self> {
-        Ok(Self { ticker: Ticker::start(engine)?, slots: Arc::new(Semaphore::new(MAX_INSTANCES as usize)) })
+        Ok(Self {
+            ticker: Ticker::start(engine)?,
+            slots: Arc::new(Semaphore::new(MAX_INSTANCES as usize)),
+            idle: Idle::default(),
+        })
     }
 }
 
 impl Worker {
     pub(crate) fn new(
+        index: usize,
         description: Description,
         component: &Component,
         shared: Arc<Shared>,
@@ -114,78 +107,147 @@ impl Worker {
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
         let pre = ProxyPre::new(linker.instantiate_pre(component)?)?;
-        Ok(Self { description, pre, shared })
+        let name = HeaderValue::try_from(encode(&description.name))?;
+        let turns = Arc::new(Semaphore::new(description.limits.concurrency.max(1) as usize));
+        let queue = Semaphore::new(LONGEST_QUEUE as usize);
+        let description = Arc::new(description);
+        Ok(Self { description, name, pre, shared, index, turns, queue })
     }
 
-    /// Lets a fresh instance answer `request`.
+    /// Lets an instance answer `request`.
     pub(crate) async fn answer(&self, request: Request<Incoming>, params: &Params) -> Outcome {
         let limits = &self.description.limits;
         let deadline = deadline_in(limits.timeout());
         if request.body().size_hint().lower() > limits.body {
             return Outcome::BodyTooLarge;
         }
-        let slots = Arc::clone(&self.shared.slots);
-        let Ok(Ok(slot)) = timeout_at(deadline, slots.acquire_owned()).await else {
-            return Outcome::Busy;
-        };
+        let Some(turn) = self.turn(deadline).await else { return Outcome::Busy };
         let too_large = Arc::new(AtomicBool::new(false));
         let request = self.prepare(request, params, &too_large);
-        let (store, request, out, receiver) = match self.store(request) {
-            Ok(ready) => ready,
-            Err(error) => {
-                warn!(worker = self.description.name, error = %chain(&error), "request can't be given to worker");
-                return Outcome::WorkerFailed;
+        let (sender, mut receiver) = oneshot::channel();
+        let end = Arc::new(End::default());
+        let mut call = Box::pin(self.call(request, sender, turn, deadline, Arc::clone(&end)));
+        let outcome = tokio::select! {
+            // In this order: most guests are done when first asked.
+            biased;
+            ended = &mut call => match (receiver.try_recv(), ended) {
+                (Ok(response), _) => self.respond(response, |body, limit| WorkerBody::ended(body, end, limit)),
+                (Err(_), Ok(())) => {
+                    error!(worker = self.description.name, "worker gave no response");
+                    Outcome::WorkerFailed
+                }
+                (Err(_), Err(Failure::Failed)) => Outcome::WorkerFailed,
+                (Err(_), Err(Failure::TimedOut)) => Outcome::WorkerTimedOut,
+                (Err(_), Err(Failure::Crowded)) => Outcome::Busy,
+            },
+            // It goes on after it gave its response. A sender that is gone
+            // says nothing that the call's end does not.
+            Ok(response) = &mut receiver => {
+                let guest = tokio::spawn(async move { _ = call.await });
+                self.respond(response, |body, limit| WorkerBody::running(body, end, limit, &guest))
             }
         };
-        let running = self.shared.ticker.run();
-        let pre = self.pre.clone();
-        let name = self.description.name.clone();
-        let ended_early = Arc::new(AtomicBool::new(false));
-        let cut_off = Arc::clone(&ended_early);
-        // A task of its own: the guest may go on after it gave its response.
-        let task: JoinHandle<Ended> = tokio::spawn(async move {
-            let mut store = store;
+        // Whatever the guest made of its truncated body.
+        if too_large.load(Ordering::Relaxed) { Outcome::BodyTooLarge } else { outcome }
+    }
+
+    /// Waits until the worker may run; `None`: too many others do.
+    async fn turn(&self, deadline: Instant) -> Option<Turn> {
+        let (turns, slots) = (&self.turns, &self.shared.slots);
+        let (turn, slot) =
+            match (Arc::clone(turns).try_acquire_owned(), Arc::clone(slots).try_acquire_owned()) {
+                (Ok(turn), Ok(slot)) => (turn, slot),
+                (Err(_), slot) => {
+                    drop(slot);
+                    let _place = self.queue.try_acquire().ok()?;
+                    let turn = timeout_at(deadline, Arc::clone(turns).acquire_owned()).await.ok()?.ok()?;
+                    let slot = timeout_at(deadline, Arc::clone(slots).acquire_owned()).await.ok()?.ok()?;
+                    (turn, slot)
+                }
+                (Ok(turn), Err(_)) => {
+                    let _place = self.queue.try_acquire().ok()?;
+                    (turn, timeout_at(deadline, Arc::clone(slots).acquire_owned()).await.ok()?.ok()?)
+                }
+            };
+        Some(Turn { _slot: slot, _turn: turn, _running: self.shared.ticker.run() })
+    }
+
+    /// Calls the guest; returns when it has returned. Says why it failed to
+    /// the log, and how it ended to `end`.
+    fn call(
+        &self,
+        request: Request<WasiBody>,
+        sender: oneshot::Sender<GuestResponse>,
+        turn: Turn,
+        deadline: Instant,
+        end: Arc<End>,
+    ) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
+        let (pre, shared, index) = (self.pre.clone(), Arc::clone(&self.shared), self.index);
+        let description = Arc::clone(&self.description);
+        async move {
+            let mut instance = shared.idle.take(index);
             let call = async {
-                let proxy = pre.instantiate_async(&mut store).await?;
-                proxy.wasi_http_incoming_handler().call_handle(&mut store, request, out).await
+                let instance = match &mut instance {
+                    Some(instance) => instance,
+                    none => none.insert(Instance::new(&pre, &description).await?),
+                };
+                instance.handle(request, sender).await
             };
             let result = timeout_at(deadline, call).await;
             // Before the store goes, and the body's channel with it: from then
             // on the body looks as if it had ended well.
-            cut_off.store(!matches!(result, Ok(Ok(()))), Ordering::Release);
-            // The instance's memory goes back before its slot does.
-            drop(store);
-            drop((slot, running));
+            end.set(matches!(result, Ok(Ok(()))));
+            match instance {
+                Some(instance) if instance.may_serve_again() && matches!(result, Ok(Ok(()))) => {
+                    shared.idle.put(index, instance);
+                }
+                // The instance's memory goes back before its slot does.
+                instance => drop(instance),
+            }
+            drop(turn);
             match result {
-                Ok(Ok(())) => Ended::ByItself,
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) if error.is::<PoolConcurrencyLimitError>() => {
+                    warn!(worker = description.name, error = %chain(&error), "no room for another instance");
+                    Err(Failure::Crowded)
+                }
+                Ok(Err(error)) if matches!(error.downcast_ref(), Some(Trap::Interrupt)) => {
+                    warn!(
+                        worker = description.name,
+                        limit_ms = description.limits.cpu_ms,
+                        "worker used up its CPU time"
+                    );
+                    Err(Failure::TimedOut)
+                }
                 Ok(Err(error)) => {
-                    error!(worker = name, error = %chain(&error), "worker failed");
-                    Ended::Told
+                    error!(worker = description.name, error = %chain(&error), "worker failed");
+                    Err(Failure::Failed)
                 }
                 Err(_) => {
-                    warn!(worker = name, "worker timed out");
-                    Ended::Told
+                    warn!(
+                        worker = description.name,
+                        limit_ms = description.limits.timeout_ms,
+                        "worker timed out"
+                    );
+                    Err(Failure::TimedOut)
                 }
             }
-        });
-        let abort = AbortOnDrop(Some(task.abort_handle()));
-        match receiver.await {
-            // Whatever the guest made of its truncated body.
-            _ if too_large.load(Ordering::Relaxed) => Outcome::BodyTooLarge,
-            Ok(Ok(response)) => {
-                Outcome::Worker(response.map(|body| WorkerBody { body, abort, ended_early }.boxed_unsync()))
+        }
+    }
+
+    /// What the guest said.
+    fn respond(
+        &self,
+        response: GuestResponse,
+        body: impl FnOnce(HyperOutgoingBody, u64) -> WorkerBody,
+    ) -> Outcome {
+        match response {
+            Ok(response) => {
+                let limit = self.description.limits.response;
+                Outcome::Worker(response.map(|outgoing| Body::pieces(body(outgoing, limit))))
             }
-            Ok(Err(code)) => {
+            Err(code) => {
                 error!(worker = self.description.name, error = ?code, "worker answered with an error");
-                Outcome::WorkerFailed
-            }
-            // The guest is gone without a word.
-            Err(_) if Instant::now() >= deadline => Outcome::WorkerTimedOut,
-            Err(_) => {
-                abort.defuse();
-                if let Ok(Ended::ByItself) = task.await {
-                    error!(worker = self.description.name, "worker gave no response");
-                }
                 Outcome::WorkerFailed
             }
         }
@@ -200,11 +262,8 @@ impl Worker {
     ) -> Request<WasiBody> {
         let headers = request.headers_mut();
         // What a client sends under these names is no word of ours.
-        headers.remove(WORKER_HEADER);
         headers.remove(PARAMS_HEADER);
-        if let Ok(name) = HeaderValue::try_from(encode(&self.description.name)) {
-            headers.insert(WORKER_HEADER, name);
-        }
+        headers.insert(WORKER_HEADER, self.name.clone());
         if !params.is_empty() {
             let pairs: Vec<String> =
                 params.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
@@ -232,125 +291,6 @@ impl Worker {
             body.boxed_unsync()
         })
     }
-
-    #[allow(clippy::type_complexity)]
-    fn store(
-        &self,
-        request: Request<WasiBody>,
-    ) -> wasmtime::Result<(
-        Store<State>,
-        wasmtime::component::Resource<wasmtime_wasi_http::p2::types::HostIncomingRequest>,
-        wasmtime::component::Resource<wasmtime_wasi_http::p2::types::HostResponseOutparam>,
-        oneshot::Receiver<
-            Result<Response<HyperOutgoingBody>, wasmtime_wasi_http::p2::bindings::http::types::ErrorCode>,
-        >,
-    )> {
-        let env: Vec<(&String, &String)> = self.description.env.iter().collect();
-        let memory = usize::try_from(self.description.limits.memory).unwrap_or(usize::MAX);
-        let state = State {
-            wasi: WasiCtx::builder().stdout(Log).stderr(Log).envs(&env).build(),
-            http: WasiHttpCtx::new(),
-            table: ResourceTable::new(),
-            hooks: NoEgress,
-            memory: Memory { left: memory },
-        };
-        let mut store = Store::new(self.pre.engine(), state);
-        store.limiter(|state| &mut state.memory);
-        store.set_epoch_deadline(1);
-        // Not a trap: the deadline ends the guest, the epoch only lets others
-        // of this thread have their turn, the deadline's timer among them.
-        store.epoch_deadline_async_yield_and_update(1);
-        let (sender, receiver) = oneshot::channel();
-        let request = store.data_mut().http().new_incoming_request(Scheme::Http, request)?;
-        let out = store.data_mut().http().new_response_outparam(sender)?;
-        Ok((store, request, out, receiver))
-    }
-}
-
-impl WasiView for State {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
-    }
-}
-
-impl WasiHttpView for State {
-    fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.hooks }
-    }
-}
-
-type Sent<T> = Box<dyn Future<Output = Result<T, HttpError>> + Send>;
-
-impl WasiHttpHooks for NoEgress {
-    fn send_request(
-        &mut self,
-        request: Request<WasiBody>,
-        _options: Option<RequestOptions>,
-        _done: Sent<()>,
-    ) -> Sent<(Response<WasiBody>, Sent<()>)> {
-        debug!(authority = request.uri().authority().map(tracing::field::display), "outbound request denied");
-        Box::new(async { Err(HttpError::HttpRequestDenied) })
-    }
-}
-
-/// A worker's body. Dropped before its end, when the client has gone, it
-/// takes the guest with it.
-struct WorkerBody {
-    body: HyperOutgoingBody,
-    abort: AbortOnDrop,
-    /// Whether the guest failed or was stopped before it had finished.
-    ended_early: Arc<AtomicBool>,
-}
-
-impl http_body::Body for WorkerBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(None) = frame {
-            self.abort.0 = None;
-            if self.ended_early.load(Ordering::Acquire) {
-                // The connection breaks: a truncated answer must not look whole.
-                let error = io::Error::other("worker ended before its response did");
-                return Poll::Ready(Some(Err(error)));
-            }
-        }
-        frame.map(|frame| frame.map(|frame| frame.map_err(|error| io::Error::other(error.to_string()))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Drop for WorkerBody {
-    fn drop(&mut self) {
-        // hyper need not poll a body to its end when it knows its length.
-        if self.body.is_end_stream() {
-            self.abort.0 = None;
-        }
-    }
-}
-
-struct AbortOnDrop(Option<AbortHandle>);
-
-impl AbortOnDrop {
-    fn defuse(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        if let Some(task) = &self.0 {
-            task.abort();
-        }
-    }
 }
 
 fn deadline_in(timeout: Duration) -> Instant {
@@ -366,25 +306,4 @@ fn encode(text: &str) -> String {
 /// An error and its causes in one line of log.
 fn chain(error: &wasmtime::Error) -> String {
     format!("{error:#}").replace('\n', " | ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_memory_limit_is_for_all_memories_of_an_instance_together() {
-        let mut memory = Memory { left: 100 };
-        assert!(memory.memory_growing(0, 60, None).unwrap());
-        assert!(!memory.memory_growing(0, 60, None).unwrap(), "a second memory has only the rest");
-        assert!(memory.memory_growing(60, 100, None).unwrap());
-        assert!(!memory.memory_growing(100, 101, None).unwrap());
-    }
-
-    #[test]
-    fn a_memory_does_not_outgrow_its_own_maximum() {
-        let mut memory = Memory { left: 100 };
-        assert!(!memory.memory_growing(0, 60, Some(50)).unwrap());
-        assert!(memory.memory_growing(0, 50, Some(50)).unwrap());
-    }
 }

@@ -1,0 +1,178 @@
+//! An instance of a worker's component, and the host's side of it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::Request;
+use http::Response;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tracing::debug;
+use wasmtime::component::ResourceTable;
+use wasmtime::{Store, UpdateDeadline};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
+use wasmtime_wasi_http::{
+    Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+};
+use wharf_app::Worker as Description;
+
+use super::GuestResponse;
+use super::budget::Budget;
+use crate::engine::MAX_IDLE_INSTANCES;
+use crate::log::GuestLog;
+
+/// How long an instance that may serve again is kept without a request.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The host's side of one instance.
+pub(crate) struct State {
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    table: ResourceTable,
+    hooks: NoEgress,
+    budget: Budget,
+}
+
+/// An instance that answers requests, one at a time.
+pub(super) struct Instance {
+    store: Store<State>,
+    proxy: Proxy,
+    log: GuestLog,
+    description: Arc<Description>,
+    /// Requests that it may still answer.
+    left: u32,
+}
+
+impl Instance {
+    /// A fresh instance.
+    pub(super) async fn new(pre: &ProxyPre<State>, description: &Arc<Description>) -> wasmtime::Result<Self> {
+        let limits = &description.limits;
+        let env: Vec<(&String, &String)> = description.env.iter().collect();
+        let log = GuestLog::new(limits.log);
+        let state = State {
+            wasi: WasiCtx::builder().stdout(log.clone()).stderr(log.clone()).envs(&env).build(),
+            http: WasiHttpCtx::new(),
+            table: ResourceTable::new(),
+            hooks: NoEgress,
+            budget: Budget::new(limits),
+        };
+        let mut store = Store::new(pre.engine(), state);
+        store.limiter(|state| &mut state.budget);
+        store.set_epoch_deadline(1);
+        // Others of this thread have their turn, the deadline's timer among
+        // them.
+        store.epoch_deadline_callback(|mut store| {
+            let more = store.data_mut().budget.take_tick();
+            Ok(if more { UpdateDeadline::Yield(1) } else { UpdateDeadline::Interrupt })
+        });
+        let proxy = pre.instantiate_async(&mut store).await?;
+        Ok(Self { store, proxy, log, description: Arc::clone(description), left: description.reuse.max(1) })
+    }
+
+    /// Lets the guest answer `request`. It gives its response to `sender`
+    /// before it returns.
+    pub(super) async fn handle(
+        &mut self,
+        request: Request<WasiBody>,
+        sender: oneshot::Sender<GuestResponse>,
+    ) -> wasmtime::Result<()> {
+        self.left = self.left.saturating_sub(1);
+        let limits = &self.description.limits;
+        self.log.renew(limits.log);
+        let store = &mut self.store;
+        store.data_mut().budget.renew_cpu_time(limits);
+        store.set_epoch_deadline(1);
+        let request = store.data_mut().http().new_incoming_request(Scheme::Http, request)?;
+        let out = store.data_mut().http().new_response_outparam(sender)?;
+        self.proxy.wasi_http_incoming_handler().call_handle(store, request, out).await
+    }
+
+    pub(super) const fn may_serve_again(&self) -> bool {
+        self.left > 0
+    }
+}
+
+/// Instances that have answered and may answer again, of all workers.
+#[derive(Clone, Default)]
+pub(super) struct Idle(Arc<Mutex<Vec<Waiting>>>);
+
+struct Waiting {
+    worker: usize,
+    since: Instant,
+    instance: Instance,
+}
+
+impl Idle {
+    /// An instance of the worker: the one that served last, its memory being
+    /// the warmest.
+    pub(super) fn take(&self, worker: usize) -> Option<Instance> {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = waiting.iter().rposition(|waiting| waiting.worker == worker)?;
+        Some(waiting.remove(at).instance)
+    }
+
+    /// Keeps an instance for a while; the longest idle goes if there are too
+    /// many.
+    pub(super) fn put(&self, worker: usize, instance: Instance) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_empty = waiting.is_empty();
+        let too_many = waiting.len() >= MAX_IDLE_INSTANCES as usize;
+        let oldest = too_many.then(|| waiting.remove(0));
+        waiting.push(Waiting { worker, since: Instant::now(), instance });
+        drop(waiting);
+        drop(oldest);
+        if was_empty {
+            tokio::spawn(self.clone().expire());
+        }
+    }
+
+    /// Drops instances as their time comes, until there are none.
+    async fn expire(self) {
+        loop {
+            tokio::time::sleep(IDLE_TIMEOUT).await;
+            let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let expired: Vec<Waiting> = {
+                let fresh = waiting.iter().position(|waiting| waiting.since.elapsed() < IDLE_TIMEOUT);
+                let count = fresh.unwrap_or(waiting.len());
+                waiting.drain(..count).collect()
+            };
+            let none_left = waiting.is_empty();
+            drop(waiting);
+            drop(expired);
+            if none_left {
+                return;
+            }
+        }
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.hooks }
+    }
+}
+
+type Sent<T> = Box<dyn Future<Output = Result<T, HttpError>> + Send>;
+
+/// Denies all outbound HTTP: no worker may do what it was not granted.
+struct NoEgress;
+
+impl WasiHttpHooks for NoEgress {
+    fn send_request(
+        &mut self,
+        request: Request<WasiBody>,
+        _options: Option<RequestOptions>,
+        _done: Sent<()>,
+    ) -> Sent<(Response<WasiBody>, Sent<()>)> {
+        debug!(authority = request.uri().authority().map(tracing::field::display), "outbound request denied");
+        Box::new(async { Err(HttpError::HttpRequestDenied) })
+    }
+}
