@@ -69,7 +69,9 @@ impl Contents {
             let before = if index == 0 { "" } else { "\r\n" };
             let mut head = format!("{before}--{boundary}\r\nContent-Type: ").into_bytes();
             head.extend_from_slice(media_type);
-            head.extend_from_slice(format!("\r\nContent-Range: bytes {first}-{last}/{size}\r\n\r\n").as_bytes());
+            head.extend_from_slice(
+                format!("\r\nContent-Range: bytes {first}-{last}/{size}\r\n\r\n").as_bytes(),
+            );
             length += head.len() as u64 + range.length();
             pieces.push(Piece::Text(head.into()));
             pieces.push(Piece::Range { first, length: range.length() });
@@ -147,7 +149,9 @@ mod tests {
         for contents in [Contents::Memory(content.clone().into()), Contents::File(file.reopen().unwrap())] {
             let Multipart { boundary, length, body } = contents.parts(&ranges, b"a/b", 600_000);
             let sent = runtime.block_on(body.collect()).unwrap().to_bytes();
-            let head = |range: &str| format!("--{boundary}\r\nContent-Type: a/b\r\nContent-Range: bytes {range}/600000\r\n\r\n");
+            let head = |range: &str| {
+                format!("--{boundary}\r\nContent-Type: a/b\r\nContent-Range: bytes {range}/600000\r\n\r\n")
+            };
             let mut expected = head("5-5").into_bytes();
             expected.push(content[5]);
             expected.extend_from_slice(b"\r\n");

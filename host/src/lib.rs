@@ -10,12 +10,17 @@ mod app;
 mod code;
 #[cfg(feature = "compiler")]
 mod code_cache;
+mod compression;
+mod conditions;
+mod contents;
 mod engine;
 mod log;
 mod negotiation;
 mod outcome;
+mod range;
 mod server;
 mod site;
+mod site_headers;
 mod ticker;
 mod worker;
 
