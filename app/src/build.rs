@@ -8,10 +8,9 @@ use std::thread;
 
 use crate::digest::Sha256;
 use crate::manifest::{Asset, Component, Manifest, Site, Worker};
-use crate::media_type;
 use crate::project::{Language, Project, WorkerSource};
 use crate::python::{self, PythonError};
-use crate::routes::{RouteError, Routes};
+use crate::routes::{RouteError, Routes, Target};
 
 /// A built app: the manifest, and where the contents are that it describes.
 #[derive(Clone, Debug)]
@@ -66,6 +65,17 @@ pub enum BuildError {
     /// The routes contradict each other.
     #[error(transparent)]
     Route(#[from] RouteError),
+    /// A rewrite to nothing.
+    #[error("rewrite of {from:?} leads to {to:?}: expected a file or a worker, found none")]
+    Rewrite {
+        /// The pattern of the rule.
+        from: String,
+        /// Its target.
+        to: String,
+    },
+    /// A single-page app without its page.
+    #[error("[site] spa = true of wharf.toml needs public/index.html: found none")]
+    NoIndex,
     /// The Python workers can't be built.
     #[error(transparent)]
     Python(#[from] PythonError),
@@ -89,6 +99,10 @@ impl BuildError {
                 "build it for wasm32-wasip2, as a component that exports wasi:http/incoming-handler".into(),
             ),
             Self::NotAComponent { .. } => Some("the file may be truncated: build it again".into()),
+            Self::Rewrite { .. } => {
+                Some("the target is a path of this site, as in: /app/* /app/index.html 200".into())
+            }
+            Self::NoIndex => Some("it answers all navigations to paths that have no file".into()),
             Self::Read(_) | Self::Route(_) => None,
         }
     }
@@ -104,7 +118,14 @@ impl BuiltApp {
         workshop: &Workshop,
         progress: &dyn Fn(Step),
     ) -> Result<Self, BuildError> {
-        let site = Site { isolated: project.config().site.isolated, files: assets(project)? };
+        let config = &project.config().site;
+        let site = Site {
+            isolated: config.isolated,
+            spa: config.spa,
+            headers: project.headers().to_vec(),
+            redirects: project.redirects().to_vec(),
+            files: assets(project)?,
+        };
         let mut manifest = Manifest::new(project.name().to_owned(), site);
         let mut components: Vec<PathBuf> = Vec::new();
         let python: BTreeMap<&str, &str> = of_language(project, Language::Python)
@@ -132,10 +153,31 @@ impl BuiltApp {
             manifest.workers.push(worker(project, source, component));
         }
         // Conflicts show now, not when the image is first run.
-        Routes::new(&manifest)?;
+        let routes = Routes::new(&manifest)?;
+        check_rewrites(&routes, &manifest.site)?;
         let assets = project.site().iter().map(|file| file.source.clone()).collect();
         Ok(Self { manifest, assets, encodings: Vec::new(), components })
     }
+}
+
+/// A rewrite whose target is the same for all requests leads somewhere.
+fn check_rewrites(routes: &Routes, site: &Site) -> Result<(), BuildError> {
+    if site.spa && routes.index().is_none() {
+        return Err(BuildError::NoIndex);
+    }
+    let rewrites = site.redirects.iter().filter(|rule| matches!(rule.status, 200 | 404));
+    for rule in rewrites.filter(|rule| !rule.to.contains(':')) {
+        let path = rule.to.split(['?', '#']).next().unwrap_or_default();
+        let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+        let leads_to = match routes.resolve(&path) {
+            Target::Redirect(folder) => routes.resolve(&folder),
+            target => target,
+        };
+        if matches!(leads_to, Target::NotFound(_)) {
+            return Err(BuildError::Rewrite { from: rule.from.clone(), to: rule.to.clone() });
+        }
+    }
+    Ok(())
 }
 
 fn of_language(project: &Project, language: Language) -> impl Iterator<Item = &WorkerSource> {
@@ -187,7 +229,7 @@ fn assets(project: &Project) -> Result<Vec<Asset>, BuildError> {
                     .iter()
                     .map(|file| {
                         let (sha256, size) = hash(&file.source)?;
-                        let media_type = media_type::of(&file.path);
+                        let media_type = project.config().site.media_type(&file.path);
                         let path = file.path.clone();
                         Ok(Asset { path, size, sha256, media_type, encodings: Vec::new() })
                     })
@@ -240,6 +282,43 @@ mod tests {
         assert_eq!(manifest.components[0].sha256, Sha256::of(COMPONENT));
         assert_eq!(manifest.workers[0].pattern, "/api/x");
         assert_eq!(Manifest::parse(&manifest.to_json()).unwrap(), manifest);
+    }
+
+    #[test]
+    fn the_rules_of_the_site_are_in_the_manifest_and_not_among_its_files() {
+        let app = built(&[
+            ("public/index.html", b"i"),
+            ("public/x.foo", b"x"),
+            ("public/_headers", b"/*\n  X-A: 1\n"),
+            ("public/_redirects", b"/old /new 301\n/app/* / 200\n"),
+            (
+                "wharf.toml",
+                b"[site]\nspa = true\n[site.types]\n\".foo\" = \"text/x-foo\"\n\
+                [site.headers.\"/x.foo\"]\nX-B = [\"1\", \"2\"]\nX-A = false\n\
+                [[site.redirects]]\nfrom = \"/b/*\"\nto = \"/c/:splat\"\n",
+            ),
+        ]);
+        let manifest = app.unwrap().manifest;
+        let site = &manifest.site;
+        let files: Vec<_> = site.files.iter().map(|file| (&file.path[..], &file.media_type[..])).collect();
+        assert_eq!(files, [("index.html", "text/html; charset=utf-8"), ("x.foo", "text/x-foo")]);
+        assert!(site.spa);
+        assert_eq!(site.redirects.iter().map(|rule| rule.status).collect::<Vec<_>>(), [301, 200, 302]);
+        assert_eq!(site.headers[0].set["x-a"], "1");
+        assert_eq!(
+            (&site.headers[1].set["x-b"][..], &site.headers[1].remove[..]),
+            ("1, 2", &["x-a".into()][..])
+        );
+        assert_eq!(Manifest::parse(&manifest.to_json()).unwrap(), manifest);
+    }
+
+    #[test]
+    fn a_rewrite_to_nothing_and_a_single_page_app_without_page_are_refused() {
+        let files: [(&str, &[u8]); 2] = [("public/a.txt", b""), ("public/_redirects", b"/* /index.html 200")];
+        let error = built(&files).unwrap_err();
+        assert!(matches!(error, BuildError::Rewrite { .. }) && error.hint().is_some(), "{error}");
+        let error = built(&[("public/a.txt", b""), ("wharf.toml", b"[site]\nspa = true")]).unwrap_err();
+        assert!(matches!(error, BuildError::NoIndex) && error.hint().is_some(), "{error}");
     }
 
     #[test]

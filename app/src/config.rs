@@ -10,7 +10,11 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 use serde::Deserialize;
 
+use crate::headers::HeaderRule;
 use crate::manifest::Limits;
+use crate::media_type::{self, MediaTypes};
+use crate::redirects::Redirect;
+use crate::rules::{AddressPattern, RuleError};
 
 /// The name of the settings file within a project's folder.
 pub const CONFIG_FILE: &str = "wharf.toml";
@@ -37,11 +41,99 @@ pub struct SiteConfig {
     pub isolated: bool,
     /// Compressed siblings of the files in the image, where they pay. Default: true.
     pub precompress: bool,
+    /// Answers navigations to what isn't there with `index.html`: a single-page
+    /// app. Default: false.
+    pub spa: bool,
+    /// Values of `Content-Type` by the end of a file's name, with its dot.
+    pub types: MediaTypes,
+    /// Header rules by pattern, after those of `_headers`.
+    pub headers: BTreeMap<String, BTreeMap<String, HeaderSetting>>,
+    /// Redirects, after those of `_redirects`.
+    pub redirects: Vec<Redirect>,
+}
+
+/// What becomes of one header.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged, expecting = "expected a text, a list of texts, or false to remove the header")]
+pub enum HeaderSetting {
+    /// It gets this value.
+    Value(String),
+    /// It gets these values, joined by ", ".
+    Values(Vec<String>),
+    /// `false`: it goes.
+    Removed(False),
+}
+
+/// `false`, the only value of its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "bool")]
+pub struct False;
+
+impl TryFrom<bool> for False {
+    type Error = &'static str;
+
+    fn try_from(value: bool) -> Result<Self, Self::Error> {
+        if value { Err("expected false, which removes the header") } else { Ok(Self) }
+    }
 }
 
 impl Default for SiteConfig {
     fn default() -> Self {
-        Self { isolated: false, precompress: true }
+        Self {
+            isolated: false,
+            precompress: true,
+            spa: false,
+            types: MediaTypes::default(),
+            headers: BTreeMap::new(),
+            redirects: Vec::new(),
+        }
+    }
+}
+
+impl SiteConfig {
+    /// The value of `Content-Type` for the file at `path`.
+    #[must_use]
+    pub fn media_type(&self, path: &str) -> String {
+        self.types.of(path).map_or_else(|| media_type::of(path), ToOwned::to_owned)
+    }
+
+    /// The rules of `[site.headers]`, by pattern.
+    ///
+    /// # Errors
+    /// [`RuleError`]: a rule has no meaning.
+    pub fn header_rules(&self) -> Result<Vec<HeaderRule>, RuleError> {
+        let rules = self.headers.iter().map(|(pattern, headers)| {
+            let mut rule = HeaderRule::new(pattern);
+            let checked = AddressPattern::parse(pattern).and_then(|_| {
+                headers.iter().try_for_each(|(name, setting)| match setting {
+                    HeaderSetting::Value(value) => rule.set(name, value),
+                    HeaderSetting::Values(values) => {
+                        values.iter().try_for_each(|value| rule.set(name, value))
+                    }
+                    HeaderSetting::Removed(False) => rule.remove(name),
+                })
+            });
+            let place = || format!("[site.headers.{pattern:?}]");
+            checked.map_err(|problem| RuleError { file: CONFIG_FILE.into(), place: place(), problem })?;
+            Ok(rule)
+        });
+        rules.collect()
+    }
+
+    /// The rules of `[[site.redirects]]`.
+    ///
+    /// # Errors
+    /// [`RuleError`]: a rule has no meaning.
+    pub fn redirect_rules(&self) -> Result<&[Redirect], RuleError> {
+        for (number, rule) in (1..).zip(&self.redirects) {
+            let place = || format!("[[site.redirects]] number {number}");
+            rule.check().map_err(|problem| RuleError {
+                file: CONFIG_FILE.into(),
+                place: place(),
+                problem,
+            })?;
+        }
+        Ok(&self.redirects)
     }
 }
 
@@ -203,6 +295,33 @@ mod tests {
         assert!(precompress(""));
         assert!(precompress("[site]\nisolated = true"));
         assert!(!precompress("[site]\nprecompress = false"));
+    }
+
+    fn refused(text: &str) -> String {
+        match toml::from_str::<Config>(text) {
+            Err(error) => error.to_string(),
+            Ok(config) => {
+                let headers = config.site.header_rules().map(drop);
+                headers.and_then(|()| config.site.redirect_rules().map(drop)).unwrap_err().to_string()
+            }
+        }
+    }
+
+    #[test]
+    fn settings_of_the_site_that_have_no_meaning_are_refused_by_name() {
+        for (text, expected) in [
+            ("[site.types]\nfoo = \"text/x\"", "expected an ending such as \".foo\""),
+            ("[site.types]\n\".foo\" = \"text\"", "expected a media type such as"),
+            ("[site.headers.\"/*\"]\nX-A = true", "expected a text, a list of texts, or false"),
+            ("[site.headers.\"/*\"]\ndate = \"1\"", "wharf.toml, [site.headers.\"/*\"]: header \"date\""),
+            ("[site.headers.x]\na = \"1\"", "invalid pattern \"x\""),
+            ("[[site.redirects]]\nfrom = \"/a\"\nto = \"b\"", "[[site.redirects]] number 1: invalid target"),
+            ("[[site.redirects]]\nfrom = \"/a\"", "missing field `to`"),
+            ("[[site.redirects]]\nfrom = \"/a\"\nto = \"/b\"\nstatus = 418", "invalid status \"418\""),
+        ] {
+            let error = refused(text);
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]

@@ -9,6 +9,8 @@ mod build;
 mod config;
 mod digest;
 mod encoding;
+mod fingerprint;
+mod headers;
 mod manifest;
 pub mod media_type;
 mod pattern;
@@ -16,12 +18,16 @@ mod pattern;
 mod precompress;
 mod project;
 mod python;
+mod redirects;
 mod routes;
+mod rules;
 
 pub use build::{BuildError, BuiltApp, Step, Workshop};
 pub use config::{CONFIG_FILE, Config, ConfigError, ImageConfig, WorkerConfig};
 pub use digest::{InvalidSha256, Sha256};
 pub use encoding::{Coding, Encoding};
+pub use fingerprint::is_fingerprinted;
+pub use headers::{HeaderChange, HeaderRule, HeaderRules, parse_headers};
 pub use manifest::{
     Asset, Component, LARGEST_MANIFEST, Limits, MANIFEST_FILE, Manifest, ManifestError, Site, Worker,
 };
@@ -30,4 +36,6 @@ pub use pattern::{InvalidPattern, Params, Pattern};
 pub use precompress::PrecompressError;
 pub use project::{Language, Project, ProjectError, SITE_FOLDER, SiteFile, WorkerSource};
 pub use python::{COMPONENTIZE_PY, PythonError, PythonToolchain};
-pub use routes::{RouteError, RouteLine, Routes, Target};
+pub use redirects::{Redirect, parse_redirects};
+pub use routes::{Found, Reads, RouteError, RouteLine, Routes, Target};
+pub use rules::{RuleError, RuleProblem, encode_path};

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Sha256;
 use crate::encoding::Encoding;
+use crate::headers::HeaderRule;
+use crate::redirects::Redirect;
 
 /// The name of the manifest within an app's folder.
 pub const MANIFEST_FILE: &str = "wharf.json";
@@ -49,6 +51,16 @@ pub struct Site {
     /// `Cross-Origin-Embedder-Policy: require-corp` with every response.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub isolated: bool,
+    /// Answers navigations to what isn't there with `index.html`, status 200:
+    /// a single-page app.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spa: bool,
+    /// What becomes of the headers of static answers, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<HeaderRule>,
+    /// Redirects and rewrites, in order of precedence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub redirects: Vec<Redirect>,
     /// The files, sorted by path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<Asset>,

@@ -2,7 +2,8 @@
 //!
 //! Zero configuration: `public/**` is the site, and every other source file
 //! in a worker's language is a worker at its path. Names that begin with `_`
-//! or `.` are private. Nothing is read here but names and `wharf.toml`.
+//! or `.` are private. Nothing is read here but names, `wharf.toml`, and the
+//! site's `_headers` and `_redirects`.
 
 use std::fmt;
 use std::io;
@@ -11,7 +12,10 @@ use std::path::{Path, PathBuf};
 use walkdir::{DirEntry, WalkDir};
 
 use crate::config::{Config, ConfigError};
+use crate::headers::{HEADERS_FILE, HeaderRule, parse_headers};
 use crate::pattern::{InvalidPattern, Pattern};
+use crate::redirects::{REDIRECTS_FILE, Redirect, parse_redirects};
+use crate::rules::RuleError;
 
 /// The folder of the site within a project.
 pub const SITE_FOLDER: &str = "public";
@@ -26,6 +30,8 @@ pub struct Project {
     name: String,
     config: Config,
     site: Vec<SiteFile>,
+    headers: Vec<HeaderRule>,
+    redirects: Vec<Redirect>,
     workers: Vec<WorkerSource>,
     python: Vec<String>,
 }
@@ -84,6 +90,12 @@ pub enum ProjectError {
         /// The workers that there are.
         known: String,
     },
+    /// A rule of `_headers`, `_redirects` or `wharf.toml` has no meaning.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+    /// The file of rules can't be read; the cause names it.
+    #[error("cannot read rules of the site")]
+    ReadRules(#[source] io::Error),
     /// A folder can't be listed.
     #[error("cannot list project files")]
     Walk(#[source] walkdir::Error),
@@ -138,6 +150,7 @@ impl ProjectError {
                     "build it to a wasi:http component (.wasm), or make it private: {folder}{slash}_{name}"
                 ))
             }
+            Self::Rule(error) => error.hint(),
             _ => None,
         }
     }
@@ -160,9 +173,19 @@ impl Project {
         // Not the folder's name: the same project gives the same image, wherever
         // it lies.
         let name = config.name.clone().unwrap_or_else(|| "app".into());
-        let site = site_files(&dir)?;
+        let mut site = site_files(&dir)?;
+        let mut headers = Vec::new();
+        if let Some(text) = take_rules(&mut site, HEADERS_FILE)? {
+            headers = parse_headers(&text, &format!("{SITE_FOLDER}/{HEADERS_FILE}"))?;
+        }
+        headers.extend(config.site.header_rules()?);
+        let mut redirects = Vec::new();
+        if let Some(text) = take_rules(&mut site, REDIRECTS_FILE)? {
+            redirects = parse_redirects(&text, &format!("{SITE_FOLDER}/{REDIRECTS_FILE}"))?;
+        }
+        redirects.extend_from_slice(config.site.redirect_rules()?);
         let (workers, python) = sources(&dir)?;
-        if site.is_empty() && workers.is_empty() {
+        if site.is_empty() && workers.is_empty() && redirects.is_empty() {
             return Err(ProjectError::Empty(dir));
         }
         if let Some(name) =
@@ -171,7 +194,7 @@ impl Project {
             let known: Vec<&str> = workers.iter().map(|worker| worker.name.as_str()).collect();
             return Err(ProjectError::UnknownWorker { name: name.clone(), known: known.join(", ") });
         }
-        Ok(Self { dir, name, config, site, workers, python })
+        Ok(Self { dir, name, config, site, headers, redirects, workers, python })
     }
 
     /// The folder, absolute and without links.
@@ -196,6 +219,18 @@ impl Project {
     #[must_use]
     pub fn site(&self) -> &[SiteFile] {
         &self.site
+    }
+
+    /// The rules of `_headers`, then those of `wharf.toml`.
+    #[must_use]
+    pub fn headers(&self) -> &[HeaderRule] {
+        &self.headers
+    }
+
+    /// The rules of `_redirects`, then those of `wharf.toml`.
+    #[must_use]
+    pub fn redirects(&self) -> &[Redirect] {
+        &self.redirects
     }
 
     /// The workers, in order of precedence.
@@ -240,6 +275,14 @@ fn site_files(dir: &Path) -> Result<Vec<SiteFile>, ProjectError> {
     }
     files.sort();
     Ok(files)
+}
+
+/// The text of the rules in the file `name` of the site, which is no file of
+/// the site from then on.
+fn take_rules(site: &mut Vec<SiteFile>, name: &str) -> Result<Option<Vec<u8>>, ProjectError> {
+    let Ok(at) = site.binary_search_by(|file| file.path.as_str().cmp(name)) else { return Ok(None) };
+    let file = site.remove(at);
+    fs_err::read(file.source).map(Some).map_err(ProjectError::ReadRules)
 }
 
 /// The workers of the project, and all its Python files.
@@ -348,6 +391,19 @@ mod tests {
             project.workers().iter().map(|w| format!("{} {}", w.pattern, w.name)).collect();
         assert_eq!(workers, ["/api/hello api/hello", "/api/[id] api/[id]", "/ index"]);
         assert_eq!(project.python_files(), ["_lib.py", "api/[id].py", "index.py"]);
+    }
+
+    #[test]
+    fn a_rule_without_meaning_is_said_with_its_file_and_line() {
+        let folder = project(&["public/index.html"]);
+        fs_err::write(folder.path().join("public/_redirects"), "/a /b\n/c /d Country=de\n").unwrap();
+        let error = Project::open(folder.path()).unwrap_err();
+        assert!(error.to_string().contains("public/_redirects, line 2: condition"), "{error}");
+        assert!(error.hint().is_some());
+        fs_err::remove_file(folder.path().join("public/_redirects")).unwrap();
+        fs_err::write(folder.path().join("public/_headers"), "/*\n  Date: 1\n").unwrap();
+        let error = Project::open(folder.path()).unwrap_err();
+        assert!(error.to_string().contains("public/_headers, line 2: header \"date\""), "{error}");
     }
 
     #[test]

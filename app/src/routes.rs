@@ -2,18 +2,24 @@
 
 use std::collections::HashMap;
 
+use crate::headers::HEADERS_FILE;
 use crate::manifest::{Manifest, Worker};
 use crate::pattern::{InvalidPattern, Params, Pattern};
+use crate::redirects::{REDIRECTS_FILE, Redirect, Redirects, Rewritten};
+use crate::rules::{RuleProblem, encode_path};
 
 /// Files at the top of a site that are listed one by one at most.
 const MOST_FILES_LISTED: usize = 50;
 
 /// The routes of an app, ready to be asked.
 ///
-/// Precedence: a worker at exactly this path, a static file, a worker with
-/// parameters (the most specific first), a catch-all worker.
+/// Precedence: a redirect, a worker at exactly this path, a static file, a
+/// worker with parameters (the most specific first), a catch-all worker, a
+/// rewrite. A request that a file can't answer, such as a POST, goes to a worker
+/// of any kind before a file.
 #[derive(Debug)]
 pub struct Routes {
+    redirects: Redirects,
     assets: HashMap<String, usize>,
     exact: HashMap<String, usize>,
     /// Sorted by precedence.
@@ -31,8 +37,33 @@ pub enum Target {
     Worker(usize, Params),
     /// This path, with the query of the request kept: 308.
     Redirect(String),
+    /// A redirect of the user's.
+    Elsewhere {
+        /// 301, 302, 303, 307 or 308.
+        status: u16,
+        /// A URL; if it has no query, that of the request belongs to it.
+        location: String,
+    },
     /// Nothing is there; perhaps a page that says so, with status 404.
     NotFound(Option<usize>),
+}
+
+/// Whether a request only reads: GET or HEAD, which a file answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// A file may answer it.
+    Yes,
+    /// A worker may.
+    No,
+}
+
+/// Where a request goes, and under which address.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Found {
+    /// What answers it.
+    pub target: Target,
+    /// Path and query (encoded) that a rewrite made of the request's.
+    pub rewritten: Option<String>,
 }
 
 /// One line of `wharf routes`.
@@ -40,7 +71,7 @@ pub enum Target {
 pub struct RouteLine {
     /// What requests it answers.
     pub pattern: String,
-    /// `worker` or `static`.
+    /// `redirect`, `worker` or `static`.
     pub kind: &'static str,
     /// The file behind it.
     pub source: String,
@@ -57,6 +88,14 @@ pub enum RouteError {
         /// What is wrong with the pattern.
         #[source]
         source: InvalidPattern,
+    },
+    /// A redirect or a rule for headers is malformed.
+    #[error("cannot load rule for {pattern:?}: {problem}")]
+    Rule {
+        /// Its pattern.
+        pattern: String,
+        /// What is wrong with it.
+        problem: RuleProblem,
     },
     /// Two workers answer the same requests.
     #[error("workers {first:?} and {second:?} both answer {pattern}: expected one")]
@@ -97,10 +136,13 @@ impl Routes {
             }
         }
         dynamic.sort();
+        let rule = |(pattern, problem)| RouteError::Rule { pattern, problem };
+        let redirects = Redirects::new(&manifest.site.redirects).map_err(rule)?;
         let pages = manifest.site.files.iter().filter_map(|asset| asset.path.strip_suffix("404.html"));
         let deepest_not_found = pages.map(str::len).max().unwrap_or(0);
-        let assets = manifest.site.files.iter().enumerate();
+        let assets = manifest.site.files.iter().enumerate().filter(|(_, asset)| is_served(&asset.path));
         Ok(Self {
+            redirects,
             assets: assets.map(|(index, asset)| (asset.path.clone(), index)).collect(),
             exact,
             dynamic,
@@ -108,7 +150,53 @@ impl Routes {
         })
     }
 
-    /// Where a request for `path` goes: decoded, with its leading slash.
+    /// Where a request goes. `host` is its authority, `path` is decoded, with
+    /// its leading slash; `reads` tells whether its method is GET or HEAD.
+    #[must_use]
+    pub fn find(&self, host: &str, path: &str, reads: Reads) -> Found {
+        let plain = |target| Found { target, rewritten: None };
+        let resolve = |path: &str| match reads {
+            Reads::Yes => self.resolve(path),
+            Reads::No => self.resolve_worker(path).unwrap_or_else(|| self.resolve(path)),
+        };
+        let (path, query, missing) = match self.redirects.find(host, path) {
+            None => return plain(resolve(path)),
+            Some(Rewritten::Elsewhere { status, location }) => {
+                return plain(Target::Elsewhere { status, location });
+            }
+            Some(Rewritten::Here { path: to, query, missing, force }) => {
+                // A rewrite gives way to what is there.
+                if !force {
+                    let target = resolve(path);
+                    if !matches!(target, Target::NotFound(_)) {
+                        return plain(target);
+                    }
+                }
+                (to, query, missing)
+            }
+        };
+        let target = match resolve(&path) {
+            // Nobody sees the address, so the slash need not be there.
+            Target::Redirect(folder) => self.resolve(&folder),
+            target => target,
+        };
+        let target = match target {
+            Target::Asset(page) if missing => Target::NotFound(Some(page)),
+            target => target,
+        };
+        let query = query.map_or_else(String::new, |query| format!("?{query}"));
+        Found { target, rewritten: Some(encode_path(&path) + &query) }
+    }
+
+    /// The file that answers navigations to what isn't there, in a
+    /// single-page app.
+    #[must_use]
+    pub fn index(&self) -> Option<usize> {
+        self.assets.get("index.html").copied()
+    }
+
+    /// Where a GET for `path` goes without redirects: decoded, with its
+    /// leading slash.
     #[must_use]
     pub fn resolve(&self, path: &str) -> Target {
         if let Some(&worker) = self.exact.get(path) {
@@ -117,15 +205,18 @@ impl Routes {
         if let Some(target) = self.resolve_static(path) {
             return target;
         }
-        if let Some(&worker) = path.strip_suffix('/').and_then(|path| self.exact.get(path)) {
-            return Target::Worker(worker, Params::new());
+        self.resolve_worker(path).unwrap_or_else(|| Target::NotFound(self.nearest_not_found_page(path)))
+    }
+
+    /// The worker that `path` has, whatever file there is.
+    fn resolve_worker(&self, path: &str) -> Option<Target> {
+        let without_slash = || path.strip_suffix('/').and_then(|path| self.exact.get(path));
+        if let Some(&worker) = self.exact.get(path).or_else(without_slash) {
+            return Some(Target::Worker(worker, Params::new()));
         }
         let dynamic = self.dynamic.iter();
         let mut matches = dynamic.filter_map(|(pattern, worker)| Some((*worker, pattern.matches(path)?)));
-        match matches.next() {
-            Some((worker, params)) => Target::Worker(worker, params),
-            None => Target::NotFound(self.nearest_not_found_page(path)),
-        }
+        matches.next().map(|(worker, params)| Target::Worker(worker, params))
     }
 
     fn resolve_static(&self, path: &str) -> Option<Target> {
@@ -176,10 +267,17 @@ impl Routes {
             kind: "worker",
             source: manifest.workers[index].source.clone(),
         };
+        let (first, last): (Vec<_>, Vec<_>) =
+            manifest.site.redirects.iter().partition(|redirect| redirect.force || redirect.status / 100 == 3);
+        let redirect = |redirect: &Redirect| RouteLine {
+            pattern: redirect.from.clone(),
+            kind: "redirect",
+            source: format!("{} {}", redirect.status, redirect.to),
+        };
+        let mut lines: Vec<RouteLine> = first.into_iter().map(redirect).collect();
         let mut exact: Vec<_> = self.exact.iter().collect();
         exact.sort();
-        let mut lines: Vec<RouteLine> =
-            exact.into_iter().map(|(pattern, &index)| worker(pattern.clone(), index)).collect();
+        lines.extend(exact.into_iter().map(|(pattern, &index)| worker(pattern.clone(), index)));
         let top = manifest.site.files.iter().filter(|asset| !asset.path.contains('/')).count();
         let mut folders: Vec<(String, usize)> = Vec::new();
         for asset in &manifest.site.files {
@@ -206,8 +304,17 @@ impl Routes {
         }));
         let dynamic = self.dynamic.iter();
         lines.extend(dynamic.map(|(pattern, index)| worker(pattern.to_string(), *index)));
+        lines.extend(last.into_iter().map(redirect));
         lines
     }
+}
+
+/// Whether the file at `path` has an address: hidden ones have none, but for
+/// `.well-known` (RFC 8615), and neither have the files of rules.
+fn is_served(path: &str) -> bool {
+    !path.split('/').any(|part| part.starts_with('.') && part != ".well-known")
+        && path != HEADERS_FILE
+        && path != REDIRECTS_FILE
 }
 
 fn parse(worker: &Worker) -> Result<Pattern, RouteError> {
@@ -219,6 +326,7 @@ mod tests {
     use super::*;
     use crate::digest::Sha256;
     use crate::manifest::{Asset, Component, Limits, Site};
+    use crate::redirects::parse_redirects;
 
     fn manifest(files: &[&str], patterns: &[&str]) -> Manifest {
         let mut manifest = Manifest::new("test".into(), Site::default());
@@ -264,6 +372,75 @@ mod tests {
         assert_eq!(routes.resolve("/a/file.txt"), Target::Asset(1));
         assert_eq!(routes.resolve("/a/7"), Target::Worker(1, vec![("id".into(), "7".into())]));
         assert_eq!(routes.resolve("/b/c"), Target::Worker(0, vec![("all".into(), "b/c".into())]));
+    }
+
+    fn ruled(files: &[&str], patterns: &[&str], redirects: &str) -> Routes {
+        let mut manifest = manifest(files, patterns);
+        manifest.site.redirects = parse_redirects(redirects.as_bytes(), "_redirects").unwrap();
+        Routes::new(&manifest).unwrap()
+    }
+
+    #[test]
+    fn a_redirect_comes_before_all_and_a_rewrite_after_all_unless_forced() {
+        let files = ["a.html", "index.html", "en/404.html", "d/index.html"];
+        let rules = "/a /moved 301\n/x /moved 301\n/d/* /a.html 200!\n/en/* /en/404.html 404\n\
+            /folder /d 200\n/w/* /api/:splat?q=1 200\n/* /index.html 200\n";
+        let routes = ruled(&files, &["/x", "/api/[id]"], rules);
+        let find = |path: &str| routes.find("h", path, Reads::Yes);
+        let moved = Target::Elsewhere { status: 301, location: "/moved".into() };
+        assert_eq!(find("/a").target, moved);
+        assert_eq!(find("/x").target, moved);
+        assert_eq!(find("/d/").target, Target::Asset(0));
+        assert_eq!(find("/d/").rewritten.as_deref(), Some("/a.html"));
+        assert_eq!(find("/en/x").target, Target::NotFound(Some(2)));
+        assert_eq!(find("/folder").target, Target::Asset(3));
+        assert_eq!(find("/a.html"), Found { target: Target::Asset(0), rewritten: None });
+        assert_eq!(find("/some/page").target, Target::Asset(1));
+        let worker = find("/w/7 8");
+        assert_eq!(worker.target, Target::Worker(1, vec![("id".into(), "7 8".into())]));
+        assert_eq!(worker.rewritten.as_deref(), Some("/api/7%208?q=1"));
+        assert_eq!(find("/api/1").rewritten, None);
+    }
+
+    #[test]
+    fn what_a_file_can_not_answer_goes_to_a_worker_of_the_same_path() {
+        let routes = routes(&["index.html", "b.html"], &["/[...all]"]);
+        assert_eq!(routes.find("", "/", Reads::Yes).target, Target::Asset(0));
+        let worker = |rest: &str| Target::Worker(0, vec![("all".into(), rest.into())]);
+        assert_eq!(routes.find("", "/", Reads::No).target, worker(""));
+        let routes = ruled(&["index.html"], &[], "");
+        assert_eq!(routes.find("", "/", Reads::No).target, Target::Asset(0));
+    }
+
+    #[test]
+    fn hidden_files_and_the_files_of_rules_have_no_address() {
+        let files =
+            [".env", ".git/config", ".well-known/x", "_headers", "_redirects", "a/.b/c", "d/_headers"];
+        let routes = routes(&files, &[]);
+        for (index, file) in files.iter().enumerate() {
+            let expected =
+                if [2, 6].contains(&index) { Target::Asset(index) } else { Target::NotFound(None) };
+            assert_eq!(routes.resolve(&format!("/{file}")), expected, "{file}");
+        }
+    }
+
+    #[test]
+    fn redirects_are_listed_where_they_take_effect() {
+        let mut manifest = manifest(&["a.txt"], &["/x"]);
+        let rules = b"/* /index.html 200\n/old /new";
+        manifest.site.redirects = parse_redirects(rules, "_redirects").unwrap();
+        let lines = Routes::new(&manifest).unwrap().lines(&manifest);
+        let lines: Vec<String> =
+            lines.iter().map(|line| format!("{} {} {}", line.kind, line.pattern, line.source)).collect();
+        assert_eq!(
+            lines,
+            [
+                "redirect /old 302 /new",
+                "worker /x /x.py",
+                "static /a.txt public/a.txt",
+                "redirect /* 200 /index.html"
+            ]
+        );
     }
 
     #[test]

@@ -1,21 +1,29 @@
 //! An app, loaded and ready to answer.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::header::{ACCEPT, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use wasmtime::component::Component;
-use wharf_app::{MANIFEST_FILE, Manifest, ManifestError, RouteError, Routes, Target};
+use wharf_app::{Found, MANIFEST_FILE, Manifest, ManifestError, Reads, RouteError, Routes, Target};
 
 use crate::body::Body;
 use crate::code::{CodeDir, CodeError, HostCode};
+use crate::compression;
 use crate::engine::Runtime;
 use crate::outcome::Outcome;
 use crate::site::Site;
+use crate::site_headers::SiteHeaders;
 use crate::worker::{Shared, Worker};
+
+/// Longest path, in bytes as it is sent: longer than any that people have, and
+/// what nginx takes by default. Past it: 414.
+const LONGEST_PATH: usize = 8 << 10;
 
 /// What an app is made of.
 #[derive(Debug)]
@@ -42,6 +50,9 @@ pub struct App {
     manifest: Manifest,
     routes: Routes,
     site: Site,
+    headers: SiteHeaders,
+    /// Whether any rule may ask for the host of a request.
+    asks_for_host: bool,
     workers: Vec<Worker>,
 }
 
@@ -110,6 +121,8 @@ impl App {
     pub fn load(runtime: &Runtime, source: AppSource) -> Result<Self, AppError> {
         let AppSource { manifest, site, code } = source;
         let routes = Routes::new(&manifest)?;
+        let headers = SiteHeaders::new(&manifest.site.headers)?;
+        let asks_for_host = !headers.is_empty() || !manifest.site.redirects.is_empty();
         let site = Site::open(site, &manifest.site.files).map_err(AppError::Site)?;
         let components = manifest.components.iter().map(|component| code.load(runtime, &component.sha256));
         let components = components.collect::<Result<Vec<Component>, _>>()?;
@@ -121,7 +134,7 @@ impl App {
             })
         });
         let workers = workers.collect::<Result<_, _>>()?;
-        Ok(Self { manifest, routes, site, workers })
+        Ok(Self { manifest, routes, site, headers, asks_for_host, workers })
     }
 
     /// The app as data.
@@ -138,51 +151,195 @@ impl App {
 
     /// Answers one request.
     pub(crate) async fn respond(&self, request: Request<Incoming>) -> Response<Body> {
-        let query = request.uri().query().map_or_else(String::new, |query| format!("?{query}"));
-        let outcome = match decode_path(request.uri().path()) {
-            Some(path) => self.answer(&path, request).await,
-            None => Outcome::BadPath,
+        // Both share the request's buffer: nothing is copied.
+        let uri = request.uri().clone();
+        let host = self.asks_for_host.then(|| host_of(&request)).flatten();
+        let host = host.as_ref().map_or("", Host::as_str);
+        let isolated = self.manifest.site.isolated;
+        let path = match decode_path(uri.path()) {
+            Ok(path) => path,
+            Err(_) if uri.path() == "*" && request.method() == Method::OPTIONS => {
+                return Outcome::Options.into_response(None, isolated);
+            }
+            Err(outcome) => return outcome.into_response(None, isolated),
         };
-        outcome.into_response(&query, self.manifest.site.isolated)
+        let outcome = self.answer(host, &path, request).await;
+        let is_static = !matches!(outcome, Outcome::Worker(_));
+        let mut response = outcome.into_response(uri.query(), isolated);
+        // As on Pages: a worker's headers are its own, and so are our failures.
+        if is_static && !self.headers.is_empty() && !response.status().is_server_error() {
+            self.headers.apply(host, &path, response.headers_mut());
+        }
+        response
     }
 
-    async fn answer(&self, path: &str, request: Request<Incoming>) -> Outcome {
-        let files = &self.manifest.site.files;
-        match self.routes.resolve(path) {
-            Target::Asset(index) => self.site.answer(index, &files[index], &request.into_parts().0),
-            Target::Worker(index, params) => self.workers[index].answer(request, &params).await,
+    async fn answer(&self, host: &str, path: &str, mut request: Request<Incoming>) -> Outcome {
+        let site = &self.manifest.site;
+        let (method, headers) = (request.method(), request.headers());
+        let reads = if matches!(*method, Method::GET | Method::HEAD) { Reads::Yes } else { Reads::No };
+        let Found { target, rewritten } = self.routes.find(host, path, reads);
+        match target {
+            Target::Asset(index) => self.site.answer(index, &site.files[index], method, headers),
+            Target::Worker(index, params) => {
+                if let Some(rewritten) = rewritten {
+                    rewrite(request.uri_mut(), rewritten);
+                }
+                let terms = compression::Terms::of(&request);
+                match self.workers[index].answer(request, &params).await {
+                    Outcome::Worker(response) => Outcome::Worker(compression::compress(response, terms)),
+                    other => other,
+                }
+            }
             Target::Redirect(path) => Outcome::Redirect(path),
-            Target::NotFound(Some(page)) => self.site.not_found(page, &files[page], request.headers()),
-            Target::NotFound(None) => Outcome::NotFound,
+            Target::Elsewhere { status, location } => Outcome::Elsewhere { status, location },
+            Target::NotFound(page) => {
+                let not_found = || match page {
+                    Some(page) => self.site.not_found(page, &site.files[page], headers),
+                    None => Outcome::NotFound,
+                };
+                match self.routes.index().filter(|_| site.spa && reads == Reads::Yes) {
+                    None => not_found(),
+                    Some(index) => Outcome::OfNavigation(Box::new(if is_navigation(path, headers) {
+                        self.site.answer(index, &site.files[index], method, headers)
+                    } else {
+                        not_found()
+                    })),
+                }
+            }
         }
     }
 }
 
-/// The path of a request, decoded once; `None` where it can't name anything:
-/// not UTF-8, a NUL, a backslash, or a segment that is `.` or `..`.
-fn decode_path(path: &str) -> Option<String> {
-    let path = percent_decode_str(path).decode_utf8().ok()?;
+/// The authority of a request: HTTP/2 has it in the address, HTTP/1.1 in a field.
+enum Host {
+    Address(Uri),
+    Field(HeaderValue),
+}
+
+impl Host {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Address(uri) => uri.authority().map_or("", http::uri::Authority::as_str),
+            Self::Field(value) => value.to_str().unwrap_or_default(),
+        }
+    }
+}
+
+fn host_of(request: &Request<Incoming>) -> Option<Host> {
+    match request.uri().authority() {
+        Some(_) => Some(Host::Address(request.uri().clone())),
+        None => request.headers().get(HOST).cloned().map(Host::Field),
+    }
+}
+
+/// Gives `uri` the path and query of a rewrite; without a query, its own stays.
+fn rewrite(uri: &mut Uri, mut rewritten: String) {
+    if let Some(query) = uri.query().filter(|_| !rewritten.contains('?')) {
+        rewritten.push('?');
+        rewritten.push_str(query);
+    }
+    let mut parts = std::mem::take(uri).into_parts();
+    // It is encoded, so it is one; else the address is that of the root.
+    parts.path_and_query = rewritten.parse().ok().or(Some(http::uri::PathAndQuery::from_static("/")));
+    *uri = Uri::from_parts(parts).unwrap_or_default();
+}
+
+/// Whether a browser goes to a page, rather than loads something for one: a
+/// script that is missing must not be answered by a page.
+///
+/// `Sec-Fetch-Mode` (Fetch Metadata) says so; of clients without it, who asks
+/// for HTML by name does, and who takes anything does if the last part of the
+/// path has no extension.
+fn is_navigation(path: &str, headers: &HeaderMap) -> bool {
+    if let Some(mode) = headers.get("sec-fetch-mode") {
+        return mode == "navigate";
+    }
+    let accepts = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let types = accepts.flat_map(|value| value.split(',')).map(|part| {
+        let essence = part.split(';').next().unwrap_or_default();
+        essence.trim()
+    });
+    let (mut any, mut count) = (false, 0);
+    for essence in types {
+        if essence.eq_ignore_ascii_case("text/html") {
+            return true;
+        }
+        any |= essence == "*/*";
+        count += 1;
+    }
+    let has_extension = path.rsplit('/').next().is_some_and(|name| name.contains('.'));
+    (any || count == 0) && !has_extension
+}
+
+/// The path of a request, decoded once. An encoded slash is a slash, as in
+/// nginx.
+///
+/// Refused is what can't name anything: not UTF-8, a NUL, a backslash (a slash
+/// to some clients), or a segment that is `.` or `..` (a client removes them
+/// before it asks, so these were hidden on purpose).
+fn decode_path(path: &str) -> Result<Cow<'_, str>, Outcome> {
+    if path.len() > LONGEST_PATH {
+        return Err(Outcome::PathTooLong);
+    }
+    let path = percent_decode_str(path).decode_utf8().map_err(|_| Outcome::BadPath)?;
     let harmless = path.starts_with('/')
         && !path.contains(['\0', '\\'])
         && path.split('/').all(|segment| segment != "." && segment != "..");
-    harmless.then(|| path.into_owned())
+    if harmless { Ok(path) } else { Err(Outcome::BadPath) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::decode_path;
+    use super::*;
 
     #[test]
     fn paths_are_decoded_once() {
-        assert_eq!(decode_path("/a%20b/%40x").as_deref(), Some("/a b/@x"));
-        assert_eq!(decode_path("/%2561").as_deref(), Some("/%61"));
-        assert_eq!(decode_path("/").as_deref(), Some("/"));
+        let decoded = |path| decode_path(path).ok();
+        assert_eq!(decoded("/a%20b/%40x").as_deref(), Some("/a b/@x"));
+        assert_eq!(decoded("/%2561").as_deref(), Some("/%61"));
+        assert_eq!(decoded("/a%2Fb").as_deref(), Some("/a/b"));
+        assert!(matches!(decoded("/a/b"), Some(Cow::Borrowed("/a/b"))), "copied without need");
     }
 
     #[test]
     fn paths_that_lead_out_or_name_nothing_are_refused() {
-        for path in ["/../x", "/a/%2e%2E/x", "/%00", "/a%5cb", "/%ff", "*", "/a/./b", "/.."] {
-            assert_eq!(decode_path(path), None, "{path}");
+        for path in
+            ["/../x", "/a/%2e%2E/x", "/%00", "/a%5cb", "/%ff", "*", "/a/./b", "/..", "/a%2f..%2fb", ""]
+        {
+            assert!(matches!(decode_path(path), Err(Outcome::BadPath)), "{path}");
         }
+        let long = |length| format!("/{}", "a".repeat(length - 1));
+        assert!(decode_path(&long(LONGEST_PATH)).is_ok());
+        assert!(matches!(decode_path(&long(LONGEST_PATH + 1)), Err(Outcome::PathTooLong)));
+    }
+
+    #[test]
+    fn a_navigation_is_told_from_a_load() {
+        let is = |path: &str, fields: &[(&'static str, &'static str)]| {
+            let field =
+                |&(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value));
+            is_navigation(path, &fields.iter().map(field).collect())
+        };
+        let page = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8");
+        assert!(is("/user/john.doe", &[page]));
+        assert!(is("/a", &[("accept", "*/*")]));
+        assert!(is("/a", &[]));
+        assert!(is("/a.b", &[("sec-fetch-mode", "navigate"), ("accept", "*/*")]));
+        assert!(!is("/a", &[("sec-fetch-mode", "no-cors"), page]));
+        assert!(!is("/a.js", &[("accept", "*/*")]));
+        assert!(!is("/a.js", &[]));
+        assert!(!is("/a", &[("accept", "application/json")]));
+    }
+
+    #[test]
+    fn a_rewrite_keeps_the_query_unless_it_has_its_own() {
+        let rewritten = |uri: &str, to: &str| {
+            let mut uri: Uri = uri.parse().unwrap();
+            rewrite(&mut uri, to.into());
+            uri.to_string()
+        };
+        assert_eq!(rewritten("/a?x=1", "/b"), "/b?x=1");
+        assert_eq!(rewritten("/a?x=1", "/b?y=2"), "/b?y=2");
+        assert_eq!(rewritten("http://h:1/a", "/%C3%A4"), "http://h:1/%C3%A4");
     }
 }

@@ -11,6 +11,9 @@ mod body;
 mod code;
 #[cfg(feature = "compiler")]
 mod code_cache;
+mod compression;
+mod conditions;
+mod contents;
 mod engine;
 mod log;
 mod mapped_file;
@@ -18,9 +21,11 @@ mod negotiation;
 mod outcome;
 mod processes;
 mod sending;
+mod range;
 mod server;
 mod shared_memory;
 mod site;
+mod site_headers;
 mod ticker;
 mod worker;
 

@@ -61,6 +61,17 @@ impl Accepted {
         (rank(&best) > (self.identity, Reverse(asset.size))).then_some(best)
     }
 
+    /// The coding for content that is encoded as it is sent, if any is asked
+    /// for: of those with the highest weight the one that costs the least for
+    /// what it saves.
+    pub(crate) fn prefer(&self) -> Option<Coding> {
+        let codings = [Coding::Zstd, Coding::Br, Coding::Gzip];
+        let weights = codings.map(|coding| (coding, self.weight(coding)));
+        let best = weights.iter().map(|(_, weight)| *weight).max().unwrap_or(0);
+        let found = weights.iter().find(|(_, weight)| *weight == best);
+        found.filter(|_| best > 0 && best >= self.identity).map(|(coding, _)| *coding)
+    }
+
     const fn weight(&self, coding: Coding) -> u16 {
         match coding {
             Coding::Br => self.br,
@@ -164,6 +175,26 @@ mod tests {
             assert_eq!(chosen(&equal, &[accept]), of_equal, "{accept:?}");
             assert_eq!(chosen(&zstd_least, &[accept]), of_least, "{accept:?}");
         }
+    }
+
+    #[test]
+    fn content_made_for_a_request_is_encoded_if_the_client_asks_for_it() {
+        for (accept, expected) in [
+            ("gzip, deflate, br, zstd", Some(Coding::Zstd)),
+            ("gzip, deflate, br", Some(Coding::Br)),
+            ("gzip", Some(Coding::Gzip)),
+            ("gzip;q=0.5, zstd;q=0.4", Some(Coding::Gzip)),
+            ("*", Some(Coding::Zstd)),
+            ("identity, gzip;q=0.5", None),
+            ("identity", None),
+            ("deflate", None),
+            ("gzip;q=0", None),
+            ("identity;q=0", None),
+        ] {
+            let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(accept))]);
+            assert_eq!(Accepted::of(&headers).prefer(), expected, "{accept}");
+        }
+        assert_eq!(Accepted::of(&HeaderMap::new()).prefer(), None);
     }
 
     #[test]

@@ -2,24 +2,32 @@
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap,
-    HeaderName, HeaderValue, LOCATION, RETRY_AFTER, VARY,
+    ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED, LOCATION, RETRY_AFTER, VARY,
 };
 use http::{Response, StatusCode};
-use wharf_app::Coding;
+use wharf_app::{Coding, encode_path};
 
 use crate::body::Body;
+use crate::range::ByteRange;
 
 /// What became of a request.
 pub(crate) enum Outcome {
     /// A static file, whole or in part.
     File(File),
     /// The client has this version of the file already.
-    NotModified { etag: HeaderValue, form: Form },
+    NotModified(Representation),
+    /// The file isn't what the client expects it to be.
+    PreconditionFailed(Form),
     /// No byte of the asked range exists; the form has `size`.
     RangeNotSatisfiable { size: u64, form: Form },
     /// It is elsewhere: this path, and the query of the request.
     Redirect(String),
+    /// It is elsewhere, as a rule of the user's says: a URL, to which the query
+    /// of the request belongs if it has none of its own.
+    Elsewhere { status: u16, location: String },
+    /// What answers here depends on whether the request is a navigation.
+    OfNavigation(Box<Self>),
     /// A worker's answer.
     Worker(Response<Body>),
     /// A worker trapped, or gave no answer.
@@ -32,6 +40,8 @@ pub(crate) enum Outcome {
     BodyTooLarge,
     /// The path is malformed.
     BadPath,
+    /// The path is longer than any that we serve.
+    PathTooLong,
     /// Static files are read only.
     MethodNotAllowed,
     /// `OPTIONS` on a static file.
@@ -49,12 +59,30 @@ pub(crate) struct File {
     pub(crate) status: StatusCode,
     /// Of the file, in whatever form.
     pub(crate) media_type: HeaderValue,
+    pub(crate) representation: Representation,
+    pub(crate) part: Part,
+    /// Of the body, in bytes.
+    pub(crate) length: HeaderValue,
+    pub(crate) body: Body,
+}
+
+/// What is said of a file's form with its content and without (RFC 9110, 15.4.5).
+pub(crate) struct Representation {
     pub(crate) form: Form,
     pub(crate) etag: HeaderValue,
-    /// First and last byte, of how many, if only a part was asked.
-    pub(crate) range: Option<(u64, u64, u64)>,
-    pub(crate) length: u64,
-    pub(crate) body: Body,
+    /// `Last-Modified`, where that means anything.
+    pub(crate) modified: Option<HeaderValue>,
+    pub(crate) cache_control: HeaderValue,
+}
+
+/// How much of the form the body is.
+pub(crate) enum Part {
+    /// All of it.
+    Whole,
+    /// This range of `size` bytes.
+    One { range: ByteRange, size: u64 },
+    /// Several, with this text between them.
+    Several { boundary: String },
 }
 
 /// Which form of a file was chosen for the client.
@@ -68,17 +96,30 @@ pub(crate) enum Form {
     Encoded(Coding),
 }
 
+/// Headers of a static file, with room for a few of a rule: one allocation.
+const HEADERS: usize = 12;
+
 /// The methods that a static file answers.
 const FILE_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 
 impl Outcome {
-    /// The response to send. `query` is the request's, with its `?`.
-    pub(crate) fn into_response(self, query: &str, isolated: bool) -> Response<Body> {
+    /// The response to send. `query` is the request's, without its `?`.
+    pub(crate) fn into_response(self, query: Option<&str>, isolated: bool) -> Response<Body> {
         let mut response = match self {
             Self::File(file) => file.into_response(),
-            Self::NotModified { etag, form } => {
-                let mut response = with(empty(StatusCode::NOT_MODIFIED), ETAG, etag);
+            Self::NotModified(representation) => {
+                let mut response = empty(StatusCode::NOT_MODIFIED);
+                representation.describe(response.headers_mut());
+                response
+            }
+            Self::PreconditionFailed(form) => {
+                let mut response = message(StatusCode::PRECONDITION_FAILED);
                 form.add_vary(response.headers_mut());
+                response
+            }
+            Self::OfNavigation(outcome) => {
+                let mut response = outcome.into_response(query, false);
+                response.headers_mut().append(VARY, NAVIGATION);
                 response
             }
             Self::RangeNotSatisfiable { size, form } => {
@@ -89,12 +130,9 @@ impl Outcome {
                 form.add_vary(response.headers_mut());
                 response
             }
-            Self::Redirect(path) => {
-                let location = encode_path(&path) + query;
-                match HeaderValue::try_from(location) {
-                    Ok(location) => with(message(StatusCode::PERMANENT_REDIRECT), LOCATION, location),
-                    Err(_) => message(StatusCode::BAD_REQUEST),
-                }
+            Self::Redirect(path) => redirect(StatusCode::PERMANENT_REDIRECT, &encode_path(&path), query),
+            Self::Elsewhere { status, location } => {
+                redirect(StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND), &location, query)
             }
             Self::Worker(response) => response,
             Self::WorkerFailed | Self::FileFailed | Self::HostFailed => {
@@ -106,6 +144,7 @@ impl Outcome {
             }
             Self::BodyTooLarge => message(StatusCode::PAYLOAD_TOO_LARGE),
             Self::BadPath => message(StatusCode::BAD_REQUEST),
+            Self::PathTooLong => message(StatusCode::URI_TOO_LONG),
             Self::MethodNotAllowed => with(message(StatusCode::METHOD_NOT_ALLOWED), ALLOW, FILE_METHODS),
             Self::Options => with(empty(StatusCode::NO_CONTENT), ALLOW, FILE_METHODS),
             Self::NotFound => message(StatusCode::NOT_FOUND),
@@ -119,6 +158,9 @@ impl Outcome {
         response
     }
 }
+
+/// What tells a navigation from other requests.
+const NAVIGATION: HeaderValue = HeaderValue::from_static("accept, sec-fetch-mode");
 
 /// Cross-origin isolation (HTML, 7.1.4), for `SharedArrayBuffer`.
 const ISOLATION: [(&str, &str); 3] = [
@@ -136,30 +178,64 @@ impl Form {
     }
 }
 
+impl Representation {
+    fn describe(self, headers: &mut HeaderMap) {
+        headers.insert(ETAG, self.etag);
+        headers.insert(CACHE_CONTROL, self.cache_control);
+        if let Some(modified) = self.modified {
+            headers.insert(LAST_MODIFIED, modified);
+        }
+        self.form.add_vary(headers);
+    }
+}
+
 impl File {
     fn into_response(self) -> Response<Body> {
         let mut response = Response::new(self.body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, self.media_type);
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(self.length));
-        headers.insert(ETAG, self.etag);
+        headers.reserve(HEADERS);
+        headers.insert(CONTENT_LENGTH, self.length);
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        if let Form::Encoded(coding) = self.form {
+        if let Form::Encoded(coding) = self.representation.form {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
         }
-        self.form.add_vary(headers);
-        if let Some((first, last, size)) = self.range
-            && let Ok(range) = HeaderValue::try_from(format!("bytes {first}-{last}/{size}"))
-        {
-            headers.insert(CONTENT_RANGE, range);
+        self.representation.describe(headers);
+        let mut media_type = self.media_type;
+        match self.part {
+            Part::Whole => {}
+            Part::One { range: ByteRange { first, last }, size } => {
+                if let Ok(range) = HeaderValue::try_from(format!("bytes {first}-{last}/{size}")) {
+                    headers.insert(CONTENT_RANGE, range);
+                }
+            }
+            Part::Several { boundary } => {
+                if let Ok(several) =
+                    HeaderValue::try_from(format!("multipart/byteranges; boundary={boundary}"))
+                {
+                    media_type = several;
+                }
+            }
         }
+        headers.insert(CONTENT_TYPE, media_type);
         response
     }
 }
 
-pub(crate) fn full(bytes: Bytes) -> Body {
-    Body::Whole(bytes)
+/// A redirect to `location`, an encoded URL. The request's query comes after its
+/// path, before its fragment.
+fn redirect(status: StatusCode, location: &str, query: Option<&str>) -> Response<Body> {
+    let (address, fragment) = location.find('#').map_or((location, ""), |at| location.split_at(at));
+    let location = match query {
+        Some(query) if !address.contains('?') => {
+            HeaderValue::try_from(format!("{address}?{query}{fragment}"))
+        }
+        _ => HeaderValue::try_from(location),
+    };
+    match location {
+        Ok(location) => with(message(status), LOCATION, location),
+        Err(_) => message(StatusCode::BAD_REQUEST),
+    }
 }
 
 fn empty(status: StatusCode) -> Response<Body> {
@@ -171,7 +247,7 @@ fn empty(status: StatusCode) -> Response<Body> {
 /// A page of one line, for a person: `404 Not Found`.
 fn message(status: StatusCode) -> Response<Body> {
     let text = format!("{} {}\n", status.as_u16(), status.canonical_reason().unwrap_or("Error"));
-    let mut response = Response::new(full(text.into()));
+    let mut response = Response::new(Body::Whole(text.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -183,32 +259,6 @@ fn with(mut response: Response<Body>, name: HeaderName, value: HeaderValue) -> R
     response
 }
 
-/// `path` as it is spelled in a URL (RFC 3986, 3.3). A second slash at its
-/// start would make a host of what follows, so it is encoded.
-fn encode_path(path: &str) -> String {
-    use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-    const PATH: AsciiSet = NON_ALPHANUMERIC
-        .remove(b'/')
-        .remove(b'-')
-        .remove(b'.')
-        .remove(b'_')
-        .remove(b'~')
-        .remove(b'@')
-        .remove(b':')
-        .remove(b'+')
-        .remove(b',')
-        .remove(b'=')
-        .remove(b'!')
-        .remove(b'$')
-        .remove(b'(')
-        .remove(b')');
-    let encoded = utf8_percent_encode(path, &PATH).to_string();
-    match encoded.strip_prefix("//") {
-        Some(rest) => format!("/%2F{rest}"),
-        None => encoded,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,7 +266,7 @@ mod tests {
     #[test]
     fn a_redirect_keeps_the_query_and_never_names_a_host() {
         let location = |path: &str| {
-            let response = Outcome::Redirect(path.into()).into_response("?a=1", false);
+            let response = Outcome::Redirect(path.into()).into_response(Some("a=1"), false);
             assert_eq!(response.status(), 308);
             response.headers()[LOCATION].to_str().unwrap().to_owned()
         };
@@ -226,8 +276,22 @@ mod tests {
     }
 
     #[test]
+    fn a_redirect_of_the_users_keeps_the_query_unless_it_has_its_own() {
+        let location = |location: &str, query| {
+            let outcome = Outcome::Elsewhere { status: 301, location: location.into() };
+            let response = outcome.into_response(query, false);
+            assert_eq!(response.status(), 301);
+            response.headers()[LOCATION].to_str().unwrap().to_owned()
+        };
+        assert_eq!(location("/new", Some("a=1")), "/new?a=1");
+        assert_eq!(location("/new#c", Some("a=1")), "/new?a=1#c");
+        assert_eq!(location("https://x.example/?b#c", Some("a=1")), "https://x.example/?b#c");
+        assert_eq!(location("/new#c?d", None), "/new#c?d");
+    }
+
+    #[test]
     fn isolation_is_on_every_response() {
-        let response = Outcome::NotFound.into_response("", true);
+        let response = Outcome::NotFound.into_response(None, true);
         assert_eq!(response.headers()["cross-origin-opener-policy"], "same-origin");
         assert_eq!(response.headers()["cross-origin-embedder-policy"], "require-corp");
     }

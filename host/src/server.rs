@@ -269,7 +269,7 @@ async fn respond(
     let answered = AssertUnwindSafe(app.respond(request)).catch_unwind().await;
     let mut response = answered.unwrap_or_else(|_| {
         error!("a request failed by a defect of the host");
-        Outcome::HostFailed.into_response("", false)
+        Outcome::HostFailed.into_response(None, false)
     });
     if version < Version::HTTP_2 && board.should_shed() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

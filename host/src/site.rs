@@ -1,36 +1,34 @@
 //! Static files: from a route's asset to an outcome.
 //!
-//! Conditional and range requests as RFC 9110 has them (13 and 14); the
-//! validator is the content's hash, known since the app was built. A file with
-//! encoded forms is negotiated first: conditions and ranges are those of the
-//! form that is sent.
+//! The validator is the content's hash, known since the app was built. A file
+//! with encoded forms is negotiated first; then conditions are judged, and then
+//! a range selected, all of the form that is sent. Files are looked up by the
+//! manifest alone, and opened so that no link leads out of the site.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fs::File as OpenFile;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use futures_util::stream;
-use http::header::{HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE};
+use http::header::{HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
-use http_body::Frame;
-use http_body_util::StreamBody;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
-use tokio::task;
 use tracing::warn;
 use wharf_app::{Asset, Sha256};
 
 use crate::app::SiteRoot;
-use crate::body::Body;
+use crate::conditions::{self, Validators, Verdict};
+use crate::contents::{Contents, Multipart};
 use crate::mapped_file;
 use crate::negotiation::Accepted;
-use crate::outcome::{File, Form, Outcome, full};
+use crate::outcome::{File, Form, Outcome, Part, Representation};
+use crate::range::{self, Selection};
 
 /// Files up to this size stay in memory once they were asked for.
 const CACHED_FILE: u64 = 64 << 10;
@@ -38,8 +36,14 @@ const CACHED_FILE: u64 = 64 << 10;
 /// Bytes of files kept in memory, all together; each form counts by itself.
 const CACHE: u64 = 16 << 20;
 
-/// Bytes read at once of a larger file.
-const CHUNK: usize = 256 << 10;
+/// Of a name with a hash in it: what it names never changes.
+const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+
+/// Of all other files of an image, and of the page for what is missing.
+const REVALIDATED: HeaderValue = HeaderValue::from_static("public, max-age=0, must-revalidate");
+
+/// Of a project's files, which change as their author writes.
+const LIVE: HeaderValue = HeaderValue::from_static("no-cache");
 
 /// The contents of the site's files.
 pub(crate) struct Site {
@@ -52,12 +56,20 @@ enum Root {
     /// A folder that nobody changes, opened once: nothing below it leads out.
     Sealed(OwnedFd),
     /// A project's files, which their author may change at any moment.
-    Live(Vec<PathBuf>),
+    Live(Vec<LiveFile>),
 }
 
-/// What all requests for a file share.
+struct LiveFile {
+    path: PathBuf,
+    /// The project, where a link may lead within.
+    within: Option<PathBuf>,
+}
+
+/// What all requests for a file share, made once: what a request takes of it
+/// is counted, not copied.
 struct Prepared {
     media_type: HeaderValue,
+    cache_control: HeaderValue,
     /// The file as it is, then its encoded forms in the manifest's order.
     cached: Box<[OnceLock<Box<Cached>>]>,
 }
@@ -65,6 +77,8 @@ struct Prepared {
 struct Cached {
     bytes: Bytes,
     etag: HeaderValue,
+    /// Of the whole, for `Content-Length`.
+    length: HeaderValue,
 }
 
 /// The form of a file that answers a request.
@@ -93,15 +107,18 @@ struct Current {
     file: OpenFile,
     size: u64,
     etag: HeaderValue,
+    modified: Option<SystemTime>,
 }
 
 /// What there is to select from: the whole of a form.
-#[derive(Clone, Copy)]
-struct Whole<'a> {
-    form: Form,
-    media_type: &'a HeaderValue,
+struct Whole {
+    representation: Representation,
+    media_type: HeaderValue,
     size: u64,
-    etag: &'a HeaderValue,
+    /// The size, as it is sent.
+    length: HeaderValue,
+    modified: Option<SystemTime>,
+    contents: Contents,
 }
 
 impl Chosen<'_> {
@@ -119,7 +136,10 @@ impl Site {
         let root = match root {
             SiteRoot::Sealed(_) if assets.is_empty() => Root::Live(Vec::new()),
             SiteRoot::Sealed(dir) => Root::Sealed(fs_err::File::open(dir)?.into_parts().0.into()),
-            SiteRoot::Live(files) => Root::Live(files),
+            SiteRoot::Live(files) => {
+                let files = files.into_iter().zip(assets);
+                Root::Live(files.map(|(path, asset)| LiveFile::new(path, &asset.path)).collect())
+            }
         };
         // Many files, few types: those of one type share its text.
         let mut types: HashSet<HeaderValue> = HashSet::new();
@@ -131,17 +151,27 @@ impl Site {
                 types.insert(media_type.clone());
                 media_type
             });
+            let cache_control = match root {
+                Root::Live(_) => LIVE,
+                Root::Sealed(_) if wharf_app::is_fingerprinted(&asset.path) => IMMUTABLE,
+                Root::Sealed(_) => REVALIDATED,
+            };
             let cached = (0..=asset.encodings.len()).map(|_| OnceLock::new()).collect();
-            Prepared { media_type, cached }
+            Prepared { media_type, cache_control, cached }
         });
         let files = files.collect();
         Ok(Self { root, files, cached_bytes: AtomicU64::new(0) })
     }
 
     /// Answers a request with the file `index` of the manifest, `asset`.
-    pub(crate) fn answer(&self, index: usize, asset: &Asset, request: &http::request::Parts) -> Outcome {
-        let headers = &request.headers;
-        let ranges = match request.method {
+    pub(crate) fn answer(
+        &self,
+        index: usize,
+        asset: &Asset,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Outcome {
+        let ranges = match *method {
             Method::GET => Some(headers),
             // A range is defined for GET alone (RFC 9110, 14.2).
             Method::HEAD => None,
@@ -183,13 +213,38 @@ impl Site {
     }
 
     fn send(&self, chosen: &Chosen<'_>, terms: Terms<'_>) -> Outcome {
-        let Prepared { media_type, cached } = &self.files[chosen.index];
-        let whole = |size, etag| Whole { form: chosen.form, media_type, size, etag };
-        if let Some(cached) = cached[chosen.slot].get() {
-            let Cached { bytes, etag } = &**cached;
-            return select(whole(chosen.size, etag), terms, |first, length| slice(bytes, first, length));
+        let prepared = &self.files[chosen.index];
+        let whole = |current: Found| Whole {
+            representation: Representation {
+                form: chosen.form,
+                etag: current.etag,
+                modified: current.modified.and_then(conditions::last_modified),
+                // What is missing now may be there tomorrow, under whatever name.
+                cache_control: match terms.status {
+                    StatusCode::NOT_FOUND if prepared.cache_control == IMMUTABLE => REVALIDATED,
+                    _ => prepared.cache_control.clone(),
+                },
+            },
+            media_type: prepared.media_type.clone(),
+            size: current.size,
+            length: current.length,
+            modified: current.modified,
+            contents: current.contents,
+        };
+        if let Some(cached) = prepared.cached[chosen.slot].get() {
+            let Cached { bytes, etag, length } = &**cached;
+            return select(
+                whole(Found {
+                    etag: etag.clone(),
+                    modified: None,
+                    size: chosen.size,
+                    length: length.clone(),
+                    contents: Contents::Memory(bytes.clone()),
+                }),
+                terms,
+            );
         }
-        let Current { file, size, etag } = match self.open_file(chosen) {
+        let Current { file, size, etag, modified } = match self.open_file(chosen) {
             Ok(current) => current,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Outcome::NotFound,
             Err(error) => {
@@ -197,37 +252,35 @@ impl Site {
                 return Outcome::FileFailed;
             }
         };
-        if size > CACHED_FILE {
-            return match self.map(chosen, &file, size, &etag) {
-                Some(bytes) => {
-                    select(whole(size, &etag), terms, |first, length| slice(&bytes, first, length))
+        let length = HeaderValue::from(size);
+        let contents = if size > CACHED_FILE {
+            match self.map(chosen, &file, &etag, &length) {
+                Some(bytes) => Contents::Memory(bytes),
+                None => Contents::File(file),
+            }
+        } else {
+            match Contents::read(&file, size) {
+                Ok(bytes) => {
+                    self.remember(chosen, &bytes, &etag, &length);
+                    Contents::Memory(bytes)
                 }
-                None => select(whole(size, &etag), terms, |first, length| stream_file(file, first, length)),
-            };
-        }
-        let bytes = match read_whole(&file, size) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                warn!(path = %chosen.path(), %error, "file can't be read");
-                return Outcome::FileFailed;
+                Err(error) => {
+                    warn!(path = %chosen.path(), %error, "file can't be read");
+                    return Outcome::FileFailed;
+                }
             }
         };
-        self.remember(chosen, &bytes, &etag);
-        select(whole(size, &etag), terms, |first, length| slice(&bytes, first, length))
+        select(whole(Found { etag, modified, size, length, contents }), terms)
     }
 
     fn open_file(&self, chosen: &Chosen<'_>) -> io::Result<Current> {
         match &self.root {
             Root::Sealed(dir) => {
                 let path: &str = &chosen.path();
-                let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
                 let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-                let file = match rustix::fs::openat2(dir, path, flags, Mode::empty(), beneath) {
-                    // Linux before 5.6, or a seccomp profile of that age. The
-                    // path has no `..`, and the folder is read-only.
-                    Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {
-                        rustix::fs::openat(dir, path, flags | OFlags::NOFOLLOW, Mode::empty())
-                    }
+                let file = match rustix::fs::openat2(dir, path, OPEN, Mode::empty(), beneath) {
+                    // Linux before 5.6, or a seccomp profile of that age.
+                    Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => open_beneath(dir, path),
                     other => other,
                 }?;
                 let file = OpenFile::from(file);
@@ -236,34 +289,42 @@ impl Site {
                     let text = format!("expected {} bytes, found {}", chosen.size, metadata.len());
                     return Err(io::Error::new(io::ErrorKind::InvalidData, text));
                 }
-                Ok(Current { file, size: chosen.size, etag: etag_of(chosen.sha256) })
+                // The time of a file in an image says nothing of its content.
+                Ok(Current { file, size: chosen.size, etag: etag_of(chosen.sha256), modified: None })
             }
             Root::Live(files) => {
-                let path = files.get(chosen.index).ok_or(io::ErrorKind::NotFound)?;
-                let file = OpenFile::open(path)?;
+                let live = files.get(chosen.index).ok_or(io::ErrorKind::NotFound)?;
+                let file = live.open()?;
                 let metadata = file.metadata()?;
-                let modified = metadata.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-                let etag = format!("\"{:x}-{:x}\"", modified.as_nanos(), metadata.len());
+                let modified = metadata.modified()?;
+                let age = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+                let etag = format!("\"{:x}-{:x}\"", age.as_nanos(), metadata.len());
                 let etag = HeaderValue::try_from(etag).unwrap_or_else(|_| etag_of(chosen.sha256));
-                Ok(Current { file, size: metadata.len(), etag })
+                Ok(Current { file, size: metadata.len(), etag, modified: Some(modified) })
             }
         }
     }
 
     /// Maps a larger file, which takes addresses but no memory.
-    fn map(&self, chosen: &Chosen<'_>, file: &OpenFile, size: u64, etag: &HeaderValue) -> Option<Bytes> {
+    fn map(
+        &self,
+        chosen: &Chosen<'_>,
+        file: &OpenFile,
+        etag: &HeaderValue,
+        length: &HeaderValue,
+    ) -> Option<Bytes> {
         if matches!(self.root, Root::Live(_)) {
             return None;
         }
-        let bytes = mapped_file::map(file.try_clone().ok()?, usize::try_from(size).ok()?).ok()?;
-        let cached = Box::new(Cached { bytes: bytes.clone(), etag: etag.clone() });
+        let bytes = mapped_file::map(file.try_clone().ok()?, usize::try_from(chosen.size).ok()?).ok()?;
+        let cached = Cached { bytes: bytes.clone(), etag: etag.clone(), length: length.clone() };
         // If another request was first, this mapping ends with its response.
-        let _ = self.files[chosen.index].cached[chosen.slot].set(cached);
+        let _ = self.files[chosen.index].cached[chosen.slot].set(Box::new(cached));
         Some(bytes)
     }
 
     /// Keeps a small file in memory, if there is room for it.
-    fn remember(&self, chosen: &Chosen<'_>, bytes: &Bytes, etag: &HeaderValue) {
+    fn remember(&self, chosen: &Chosen<'_>, bytes: &Bytes, etag: &HeaderValue, length: &HeaderValue) {
         let size = bytes.len() as u64;
         let with_it = |cached: u64| cached.checked_add(size).filter(|sum| *sum <= CACHE);
         let count = &self.cached_bytes;
@@ -272,7 +333,7 @@ impl Site {
         {
             return;
         }
-        let cached = Box::new(Cached { bytes: bytes.clone(), etag: etag.clone() });
+        let cached = Box::new(Cached { bytes: bytes.clone(), etag: etag.clone(), length: length.clone() });
         if self.files[chosen.index].cached[chosen.slot].set(cached).is_err() {
             // Another request was first, with the same bytes.
             count.fetch_sub(size, Ordering::Relaxed);
@@ -280,60 +341,89 @@ impl Site {
     }
 }
 
-/// Decides between the whole, a part of it, and none.
-fn select(whole: Whole<'_>, terms: Terms<'_>, body: impl FnOnce(u64, u64) -> Body) -> Outcome {
-    let Whole { form, media_type, size, etag } = whole;
-    if terms.conditions.is_some_and(|headers| is_known(headers, etag)) {
-        return Outcome::NotModified { etag: etag.clone(), form };
+impl LiveFile {
+    /// `path` is the file's own, `asset` the end of it that is below the site.
+    fn new(path: PathBuf, asset: &str) -> Self {
+        let depth = asset.split('/').count();
+        // The site's folder, and the project around it.
+        let project = path.ancestors().nth(depth + 1);
+        let within = project.and_then(|project| project.canonicalize().ok());
+        Self { path, within }
     }
-    let ranges = terms.ranges.filter(|headers| may_use_range(headers, etag));
-    let range = ranges.and_then(|headers| parse_range(headers.get(RANGE)?.to_str().ok()?, size));
-    let (status, range, first, length) = match range {
-        None => (terms.status, None, 0, size),
-        Some(None) => return Outcome::RangeNotSatisfiable { size, form },
-        Some(Some((first, last))) => {
-            (StatusCode::PARTIAL_CONTENT, Some((first, last, size)), first, last - first + 1)
+
+    /// The file, unless what is there now is a link out of the project.
+    fn open(&self) -> io::Result<OpenFile> {
+        let path = &self.path;
+        let file = OpenFile::from(rustix::fs::open(path, OPEN, Mode::empty())?);
+        if !file.metadata()?.is_file() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        // Of what was opened, not of the name, which may be another's by now.
+        let opened = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        match &self.within {
+            Some(within) if !opened.starts_with(within) => {
+                Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is a link out of the project"))
+            }
+            _ => Ok(file),
+        }
+    }
+}
+
+/// A file is never waited for, as one would be for the other end of a pipe.
+const OPEN: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
+
+/// Opens `path`, which has no `..` in it, folder by folder, following no link.
+fn open_beneath(dir: &OwnedFd, path: &str) -> rustix::io::Result<OwnedFd> {
+    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let Some((folders, name)) = path.rsplit_once('/') else {
+        return rustix::fs::openat(dir, path, OPEN | OFlags::NOFOLLOW, Mode::empty());
+    };
+    let mut parts = folders.split('/');
+    let first = parts.next().unwrap_or_default();
+    let mut at = rustix::fs::openat(dir, first, folder, Mode::empty())?;
+    for part in parts {
+        at = rustix::fs::openat(&at, part, folder, Mode::empty())?;
+    }
+    rustix::fs::openat(&at, name, OPEN | OFlags::NOFOLLOW, Mode::empty())
+}
+
+/// A form of a file with its contents, wherever they are.
+struct Found {
+    etag: HeaderValue,
+    modified: Option<SystemTime>,
+    size: u64,
+    length: HeaderValue,
+    contents: Contents,
+}
+
+/// Decides between the whole, parts of it, and none.
+fn select(whole: Whole, terms: Terms<'_>) -> Outcome {
+    let Whole { representation, media_type, size, length, modified, contents } = whole;
+    let validators = Validators { etag: &representation.etag, modified };
+    match terms.conditions.map_or(Verdict::Proceed, |headers| conditions::judge(headers, validators)) {
+        Verdict::Proceed => {}
+        Verdict::NotModified => return Outcome::NotModified(representation),
+        Verdict::Failed => return Outcome::PreconditionFailed(representation.form),
+    }
+    let ranges = terms.ranges.filter(|headers| headers.contains_key(http::header::RANGE));
+    let ranges = ranges.filter(|headers| conditions::may_use_range(headers, validators));
+    let selection = ranges.map_or(Selection::Whole, |headers| range::select(headers, size));
+    let (status, part, length, body) = match selection {
+        Selection::Whole => (terms.status, Part::Whole, length, contents.part(0, size)),
+        Selection::Unsatisfiable => {
+            return Outcome::RangeNotSatisfiable { size, form: representation.form };
+        }
+        Selection::One(range) => {
+            let body = contents.part(range.first, range.length());
+            (StatusCode::PARTIAL_CONTENT, Part::One { range, size }, range.length().into(), body)
+        }
+        Selection::Several(ranges) => {
+            let multipart = contents.parts(&ranges, media_type.as_bytes(), size);
+            let Multipart { boundary, length, body } = multipart;
+            (StatusCode::PARTIAL_CONTENT, Part::Several { boundary }, length.into(), body)
         }
     };
-    Outcome::File(File {
-        status,
-        media_type: media_type.clone(),
-        form,
-        etag: etag.clone(),
-        range,
-        length,
-        body: body(first, length),
-    })
-}
-
-/// `If-None-Match` (RFC 9110, 13.1.2): weak comparison.
-fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
-    let values = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let mut tags = values.flat_map(|value| value.split(',')).map(str::trim);
-    tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).as_bytes() == etag.as_bytes())
-}
-
-/// `If-Range` (RFC 9110, 13.1.5): without our tag in it, the range is void.
-fn may_use_range(headers: &HeaderMap, etag: &HeaderValue) -> bool {
-    headers.get(IF_RANGE).is_none_or(|condition| condition == etag)
-}
-
-/// `Range` (RFC 9110, 14.1.2): one range of bytes. `None`: no range that we
-/// know, so the whole; `Some(None)`: it holds no byte of the file.
-#[allow(clippy::option_option)]
-fn parse_range(text: &str, size: u64) -> Option<Option<(u64, u64)>> {
-    let (first, last) = text.strip_prefix("bytes=")?.trim().split_once('-')?;
-    if first.is_empty() {
-        let suffix: u64 = last.parse().ok()?;
-        let length = suffix.min(size);
-        return Some((length > 0).then(|| (size - length, size - 1)));
-    }
-    let first: u64 = first.parse().ok()?;
-    let last: u64 = if last.is_empty() { u64::MAX } else { last.parse().ok()? };
-    if last < first {
-        return None;
-    }
-    Some((first < size).then(|| (first, last.min(size - 1))))
+    Outcome::File(File { status, media_type, representation, part, length, body })
 }
 
 /// The first half of the hash, in quotes.
@@ -346,61 +436,9 @@ fn etag_of(sha256: &Sha256) -> HeaderValue {
     HeaderValue::from_bytes(&tag).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
-fn read_whole(file: &OpenFile, size: u64) -> io::Result<Bytes> {
-    let mut bytes = vec![0; to_usize(size)];
-    file.read_exact_at(&mut bytes, 0)?;
-    Ok(bytes.into())
-}
-
-fn slice(bytes: &Bytes, first: u64, length: u64) -> Body {
-    full(bytes.slice(to_usize(first)..to_usize(first + length)))
-}
-
-/// The bytes of `file` from `first` on, read in chunks off the event loop.
-fn stream_file(file: OpenFile, first: u64, length: u64) -> Body {
-    let chunks = stream::try_unfold((file, first, length), |(file, at, left)| async move {
-        if left == 0 {
-            return Ok(None);
-        }
-        let size = left.min(CHUNK as u64);
-        let read = task::spawn_blocking(move || {
-            let mut chunk = vec![0; to_usize(size)];
-            file.read_exact_at(&mut chunk, at)?;
-            Ok::<_, io::Error>((Bytes::from(chunk), file))
-        });
-        let (chunk, file) = read.await.map_err(io::Error::other)??;
-        Ok(Some((Frame::data(chunk), (file, at + size, left - size))))
-    });
-    Body::pieces(StreamBody::new(chunks))
-}
-
-/// Sizes here are below a limit that fits, or of a file in memory.
-fn to_usize(size: u64) -> usize {
-    usize::try_from(size).unwrap_or(usize::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ranges_are_first_last_open_and_suffix() {
-        assert_eq!(parse_range("bytes=0-3", 10), Some(Some((0, 3))));
-        assert_eq!(parse_range("bytes=5-", 10), Some(Some((5, 9))));
-        assert_eq!(parse_range("bytes=-3", 10), Some(Some((7, 9))));
-        assert_eq!(parse_range("bytes=-30", 10), Some(Some((0, 9))));
-        assert_eq!(parse_range("bytes=3-100", 10), Some(Some((3, 9))));
-    }
-
-    #[test]
-    fn a_range_past_the_end_is_not_satisfiable_and_a_malformed_one_is_ignored() {
-        assert_eq!(parse_range("bytes=10-", 10), Some(None));
-        assert_eq!(parse_range("bytes=-0", 10), Some(None));
-        assert_eq!(parse_range("bytes=0-", 0), Some(None));
-        for text in ["bytes=3-1", "bytes=a-b", "bytes=1-2,4-5", "lines=1-2", "bytes=", "bytes=-"] {
-            assert_eq!(parse_range(text, 10), None, "{text}");
-        }
-    }
 
     /// 24 MB of small files and their forms, twice asked for: those that are in
     /// memory are counted, each once, and no more than there is room for.
@@ -417,7 +455,7 @@ mod tests {
                 let forms = codings.iter().zip(1..).map(|(&coding, less)| {
                     let size = size - less;
                     let sibling = folder.path().join(coding.sibling(&path));
-                    fs_err::write(sibling, &content[..to_usize(size)]).unwrap();
+                    fs_err::write(sibling, &content[..crate::contents::to_usize(size)]).unwrap();
                     wharf_app::Encoding { coding, size, sha256: Sha256::of(b"") }
                 });
                 let encodings = forms.collect();
@@ -430,7 +468,7 @@ mod tests {
                 for accept in ["identity", "br", "zstd", "gzip"] {
                     let request =
                         http::Request::builder().header("accept-encoding", accept).body(()).unwrap();
-                    let outcome = site.answer(index, asset, &request.into_parts().0);
+                    let outcome = site.answer(index, asset, &Method::GET, request.headers());
                     assert!(matches!(outcome, Outcome::File(_)));
                 }
             }
@@ -448,16 +486,20 @@ mod tests {
     }
 
     #[test]
-    fn a_known_tag_is_recognised_among_others() {
-        let etag = HeaderValue::from_static("\"abc\"");
-        let known = |value: &'static str| {
-            let headers = HeaderMap::from_iter([(IF_NONE_MATCH, HeaderValue::from_static(value))]);
-            is_known(&headers, &etag)
-        };
-        assert!(known("\"abc\""));
-        assert!(known("W/\"abc\""));
-        assert!(known("\"x\", \"abc\""));
-        assert!(known("*"));
-        assert!(!known("\"abcd\""));
+    fn without_openat2_no_link_is_followed_either() {
+        let folder = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        fs_err::create_dir_all(folder.path().join("a/b")).unwrap();
+        fs_err::write(folder.path().join("a/b/c"), "c").unwrap();
+        fs_err::write(folder.path().join("d"), "d").unwrap();
+        fs_err::write(outside.path().join("c"), "secret").unwrap();
+        std::os::unix::fs::symlink(outside.path(), folder.path().join("link")).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("c"), folder.path().join("a/link")).unwrap();
+        let dir = OwnedFd::from(std::fs::File::open(folder.path()).unwrap());
+        for (path, opens) in
+            [("a/b/c", true), ("d", true), ("link/c", false), ("a/link", false), ("x/y", false)]
+        {
+            assert_eq!(open_beneath(&dir, path).is_ok(), opens, "{path}");
+        }
     }
 }

@@ -66,7 +66,7 @@ impl Served {
             write(&folder.path().join("site"), path, content);
             asset(path, content)
         });
-        let site = Site { isolated, files: files.collect() };
+        let site = Site { isolated, files: files.collect(), ..Site::default() };
         write(folder.path(), "wharf.json", &Manifest::new("test".into(), site).to_json());
         let code = HostCode::Image(CodeDir::new(folder.path().join("aot")));
         let source = AppSource::sealed(folder.path(), code).unwrap();
@@ -86,7 +86,7 @@ impl Served {
             });
             Asset { encodings: encodings.into(), ..asset(path, content) }
         });
-        let site = Site { isolated: false, files: files.collect() };
+        let site = Site { files: files.collect(), ..Site::default() };
         write(folder.path(), "wharf.json", &Manifest::new("test".into(), site).to_json());
         let code = HostCode::Image(CodeDir::new(folder.path().join("aot")));
         let source = AppSource::sealed(folder.path(), code).unwrap();
@@ -232,7 +232,7 @@ fn an_isolated_site_says_so_on_every_response() {
 fn a_live_file_is_served_as_it_is_now() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "a.txt", b"old");
-    let site = Site { isolated: false, files: vec![asset("a.txt", b"old")] };
+    let site = Site { files: vec![asset("a.txt", b"old")], ..Site::default() };
     let manifest = Manifest::new("test".into(), site);
     let code = CodeDir::new(folder.path().join("code"));
     let source = AppSource::live(manifest, vec![folder.path().join("a.txt")], code);
@@ -396,7 +396,7 @@ fn a_projects_files_are_sent_as_they_are_now_in_no_other_form() {
     write(folder.path(), "a.js.br", b"old");
     let encoding = Encoding { coding: Coding::Br, size: 3, sha256: Sha256::of(b"old") };
     let file = Asset { encodings: vec![encoding], ..asset("a.js", &content) };
-    let manifest = Manifest::new("test".into(), Site { isolated: false, files: vec![file] });
+    let manifest = Manifest::new("test".into(), Site { files: vec![file], ..Site::default() });
     let code = CodeDir::new(folder.path().join("code"));
     let source = AppSource::live(manifest, vec![folder.path().join("a.js")], code);
     let served = Served::start(source, folder);
