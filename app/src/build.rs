@@ -150,6 +150,7 @@ fn worker(project: &Project, source: &WorkerSource, component: usize) -> Worker 
         source: source.path.clone(),
         component,
         limits: settings.limits(),
+        grants: settings.grants(),
         env: settings.env,
     }
 }

@@ -9,6 +9,7 @@ mod build;
 mod config;
 mod digest;
 mod encoding;
+mod grants;
 mod manifest;
 pub mod media_type;
 mod pattern;
@@ -22,6 +23,10 @@ pub use build::{BuildError, BuiltApp, Step, Workshop};
 pub use config::{CONFIG_FILE, Config, ConfigError, ImageConfig, WorkerConfig};
 pub use digest::{InvalidSha256, Sha256};
 pub use encoding::{Coding, Encoding};
+pub use grants::{
+    Grants, HostName, HostVariable, MissingVariable, Mount, MountError, Mounts, Outbound, OutboundError,
+    OutboundRequest, OutboundScheme, Value,
+};
 pub use manifest::{
     Asset, Component, LARGEST_MANIFEST, Limits, MANIFEST_FILE, Manifest, ManifestError, Site, Worker,
 };

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Sha256;
 use crate::encoding::Encoding;
+use crate::grants::{Grants, Value};
 
 /// The name of the manifest within an app's folder.
 pub const MANIFEST_FILE: &str = "wharf.json";
@@ -99,7 +100,10 @@ pub struct Worker {
     pub component: usize,
     /// Environment variables of the guest.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub env: BTreeMap<String, String>,
+    pub env: BTreeMap<String, Value>,
+    /// What else it may use.
+    #[serde(default, skip_serializing_if = "Grants::is_empty")]
+    pub grants: Grants,
     /// What one request may use.
     #[serde(default)]
     pub limits: Limits,
@@ -270,6 +274,7 @@ mod tests {
             source: "hello.wasm".into(),
             component: 0,
             env: BTreeMap::new(),
+            grants: Grants::default(),
             limits: Limits::default(),
         });
         manifest

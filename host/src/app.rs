@@ -12,6 +12,7 @@ use wharf_app::{MANIFEST_FILE, Manifest, ManifestError, RouteError, Routes, Targ
 
 use crate::code::{CodeDir, CodeError, HostCode};
 use crate::engine::Runtime;
+use crate::grants::{GrantError, Granter};
 use crate::outcome::{Body, Outcome};
 use crate::site::Site;
 use crate::worker::{Shared, Worker};
@@ -76,9 +77,23 @@ pub enum AppError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A worker can't be given what it is granted.
+    #[error(transparent)]
+    Grant(#[from] GrantError),
     /// The thread that interrupts guests can't be started.
     #[error("cannot start the epoch thread")]
     Thread(#[source] io::Error),
+}
+
+impl AppError {
+    /// What the user can do about it, if that isn't plain from the message.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Grant(error) => error.hint(),
+            _ => None,
+        }
+    }
 }
 
 impl AppSource {
@@ -109,15 +124,17 @@ impl App {
     pub fn load(runtime: &Runtime, source: AppSource) -> Result<Self, AppError> {
         let AppSource { manifest, site, code } = source;
         let routes = Routes::new(&manifest)?;
+        let mut granter = Granter::new(&site);
+        let grants = manifest.workers.iter().map(|worker| granter.grants(worker));
+        let grants = grants.collect::<Result<Vec<_>, _>>()?;
         let site = Site::open(site, &manifest.site.files).map_err(AppError::Site)?;
         let components = manifest.components.iter().map(|component| code.load(runtime, &component.sha256));
         let components = components.collect::<Result<Vec<Component>, _>>()?;
         let shared = Arc::new(Shared::new(runtime.engine()).map_err(AppError::Thread)?);
-        let workers = manifest.workers.iter().map(|worker| {
+        let workers = manifest.workers.iter().zip(grants).map(|(worker, grants)| {
             let component = &components[worker.component];
-            Worker::new(worker.clone(), component, Arc::clone(&shared)).map_err(|error| AppError::Worker {
-                source_file: worker.source.clone(),
-                source: error.into(),
+            Worker::new(worker.clone(), component, grants, Arc::clone(&shared)).map_err(|error| {
+                AppError::Worker { source_file: worker.source.clone(), source: error.into() }
             })
         });
         let workers = workers.collect::<Result<_, _>>()?;

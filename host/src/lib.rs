@@ -11,6 +11,7 @@ mod code;
 #[cfg(feature = "compiler")]
 mod code_cache;
 mod engine;
+mod grants;
 mod log;
 mod negotiation;
 mod outcome;
@@ -26,5 +27,6 @@ pub use code_cache::{CodeCache, CodeCacheError, write_code};
 #[cfg(feature = "compiler")]
 pub use engine::{Architecture, CompileError, Compiler, CompilerTarget};
 pub use engine::{Runtime, RuntimeError};
+pub use grants::GrantError;
 pub use log::Log;
 pub use server::{BindError, Server};

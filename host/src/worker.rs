@@ -16,19 +16,18 @@ use hyper::body::Incoming;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout_at};
-use tracing::{debug, error, warn};
+use tracing::{error, warn};
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Engine, ResourceLimiter, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
-use wasmtime_wasi_http::{
-    Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
-};
+use wasmtime_wasi_http::{Error as HttpError, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use wharf_app::{Params, Worker as Description};
 
 use crate::engine::MAX_INSTANCES;
+use crate::grants::{self, Granted, Grants, GrantsView};
 use crate::log::Log;
 use crate::outcome::Outcome;
 use crate::ticker::Ticker;
@@ -48,6 +47,7 @@ pub(crate) struct Shared {
 /// A worker, ready to be instantiated.
 pub(crate) struct Worker {
     description: Description,
+    grants: Arc<Grants>,
     pre: ProxyPre<State>,
     shared: Arc<Shared>,
 }
@@ -57,7 +57,7 @@ struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     table: ResourceTable,
-    hooks: NoEgress,
+    granted: Granted,
     memory: Memory,
 }
 
@@ -95,9 +95,6 @@ enum Ended {
     Told,
 }
 
-/// Denies all outbound HTTP: no worker may do what it was not granted.
-struct NoEgress;
-
 impl Shared {
     pub(crate) fn new(engine: &Engine) -> io::Result<Self> {
         Ok(Self { ticker: Ticker::start(engine)?, slots: Arc::new(Semaphore::new(MAX_INSTANCES as usize)) })
@@ -108,13 +105,15 @@ impl Worker {
     pub(crate) fn new(
         description: Description,
         component: &Component,
+        grants: Arc<Grants>,
         shared: Arc<Shared>,
     ) -> wasmtime::Result<Self> {
         let mut linker = Linker::new(component.engine());
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+        grants::add_to_linker(&mut linker)?;
         let pre = ProxyPre::new(linker.instantiate_pre(component)?)?;
-        Ok(Self { description, pre, shared })
+        Ok(Self { description, grants, pre, shared })
     }
 
     /// Lets a fresh instance answer `request`.
@@ -245,13 +244,12 @@ impl Worker {
             Result<Response<HyperOutgoingBody>, wasmtime_wasi_http::p2::bindings::http::types::ErrorCode>,
         >,
     )> {
-        let env: Vec<(&String, &String)> = self.description.env.iter().collect();
         let memory = usize::try_from(self.description.limits.memory).unwrap_or(usize::MAX);
         let state = State {
-            wasi: WasiCtx::builder().stdout(Log).stderr(Log).envs(&env).build(),
+            wasi: self.grants.context(WasiCtx::builder().stdout(Log).stderr(Log)),
             http: WasiHttpCtx::new(),
             table: ResourceTable::new(),
-            hooks: NoEgress,
+            granted: self.grants.granted(),
             memory: Memory { left: memory },
         };
         let mut store = Store::new(self.pre.engine(), state);
@@ -275,21 +273,13 @@ impl WasiView for State {
 
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.hooks }
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.granted }
     }
 }
 
-type Sent<T> = Box<dyn Future<Output = Result<T, HttpError>> + Send>;
-
-impl WasiHttpHooks for NoEgress {
-    fn send_request(
-        &mut self,
-        request: Request<WasiBody>,
-        _options: Option<RequestOptions>,
-        _done: Sent<()>,
-    ) -> Sent<(Response<WasiBody>, Sent<()>)> {
-        debug!(authority = request.uri().authority().map(tracing::field::display), "outbound request denied");
-        Box::new(async { Err(HttpError::HttpRequestDenied) })
+impl GrantsView for State {
+    fn granted(&mut self) -> (&mut Granted, &mut ResourceTable) {
+        (&mut self.granted, &mut self.table)
     }
 }
 
