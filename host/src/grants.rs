@@ -14,6 +14,7 @@ mod key_value;
 mod mounts;
 mod resolver;
 
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use http::Request;
@@ -36,6 +37,9 @@ use self::resolver::Resolver;
 use crate::app::SiteRoot;
 
 pub(crate) use self::key_value::StoreError;
+
+/// Names a PEM file of certificate authorities, as for OpenSSL and Go.
+const CERTIFICATES: &str = "SSL_CERT_FILE";
 
 /// Denied requests of one instance that the log tells of; a guest could fill
 /// the log with more.
@@ -176,7 +180,9 @@ impl<'a> Granter<'a> {
         let egress = match granted.outbound.as_slice() {
             [] => None,
             entries => {
-                let egress = Egress::new(entries.to_vec(), Arc::clone(&self.resolver))
+                let certificates = variable(CERTIFICATES).filter(|path| !path.is_empty());
+                let certificates = certificates.as_deref().map(Path::new);
+                let egress = Egress::new(entries.to_vec(), Arc::clone(&self.resolver), certificates)
                     .map_err(|source| GrantError::Tls { worker: name(), source })?;
                 Some(Arc::new(egress))
             }

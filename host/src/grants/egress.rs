@@ -12,6 +12,7 @@ mod response;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,13 +87,19 @@ pub(super) enum SendError {
 }
 
 impl Egress {
-    /// For requests that one of `entries` covers.
+    /// For requests that one of `entries` covers. `certificates` are trusted
+    /// besides those that are part of the program.
     ///
     /// # Errors
     /// [`TlsError`]: some are by https, and the file of certificate authorities
     /// can't be read.
-    pub(super) fn new(entries: Vec<Outbound>, resolver: Arc<Resolver>) -> Result<Self, TlsError> {
-        let tls = if entries.iter().any(Outbound::is_https) { Some(connection::tls()?) } else { None };
+    pub(super) fn new(
+        entries: Vec<Outbound>,
+        resolver: Arc<Resolver>,
+        certificates: Option<&Path>,
+    ) -> Result<Self, TlsError> {
+        let tls =
+            if entries.iter().any(Outbound::is_https) { Some(connection::tls(certificates)?) } else { None };
         Ok(Self { entries, resolver, connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)), tls })
     }
 

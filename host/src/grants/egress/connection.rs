@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -46,13 +46,11 @@ const SESSIONS: usize = 64;
 /// Time for one address to answer, where there are others to try.
 const ONE_ADDRESS: Duration = Duration::from_secs(3);
 
-const CERTIFICATES: &str = "SSL_CERT_FILE";
-
 /// Why no TLS connection can be made.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The file of certificate authorities can't be read.
-    #[error("cannot read {CERTIFICATES} {}", path.display())]
+    #[error("cannot read the certificates of SSL_CERT_FILE, {}", path.display())]
     Certificates {
         /// The file.
         path: PathBuf,
@@ -66,16 +64,15 @@ pub enum TlsError {
 }
 
 /// A TLS client that trusts Mozilla's certificate authorities, which are part
-/// of the program, and those of `SSL_CERT_FILE` besides.
-pub(super) fn tls() -> Result<TlsConnector, TlsError> {
+/// of the program, and those of the PEM file `certificates` besides.
+pub(super) fn tls(certificates: Option<&Path>) -> Result<TlsConnector, TlsError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(path) = std::env::var_os(CERTIFICATES).filter(|path| !path.is_empty()) {
-        let path = PathBuf::from(path);
+    if let Some(path) = certificates {
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| TlsError::Certificates {
-            path: path.clone(),
+            path: path.to_owned(),
             source,
         };
-        let certificates = CertificateDer::pem_file_iter(&path).map_err(|error| failed(error.into()))?;
+        let certificates = CertificateDer::pem_file_iter(path).map_err(|error| failed(error.into()))?;
         let before = roots.len();
         for certificate in certificates {
             let certificate = certificate.map_err(|error| failed(error.into()))?;

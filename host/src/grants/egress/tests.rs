@@ -11,7 +11,7 @@ use super::*;
 
 fn egress(entries: &[&str]) -> Egress {
     let entries = entries.iter().map(|entry| entry.parse().unwrap()).collect();
-    Egress::new(entries, Arc::default()).unwrap()
+    Egress::new(entries, Arc::default(), None).unwrap()
 }
 
 fn request(method: &str, url: &str, body: &'static str) -> Request<WasiBody> {
@@ -181,9 +181,16 @@ async fn failures_have_codes_of_their_own() {
     let error = answer(&all, get(&format!("http://127.0.0.1:{port}/"))).await.unwrap_err();
     assert!(matches!(error, SendError::Http(HttpError::ConnectionRefused)), "{error}");
 
-    let (port, _served) = server(b"not HTTP at all\r\n\r\n").await;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let served = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"this is no TLS").await.unwrap();
+        stream
+    });
     let error = answer(&all, get(&format!("https://127.0.0.1:{port}/"))).await.unwrap_err();
-    assert!(matches!(error, SendError::Http(_)), "{error}");
+    assert!(matches!(error, SendError::Http(HttpError::TlsProtocolError)), "{error}");
+    drop(served.await.unwrap());
 
     for (response, expected) in [
         (&b"not HTTP at all\r\n\r\n"[..], "HttpProtocolError"),
@@ -260,4 +267,59 @@ async fn connections_are_limited_and_given_back() {
 fn the_log_has_no_path_no_query_and_no_user() {
     let uri = "https://user:secret@api.example.com:8443/reset?token=secret".parse().unwrap();
     assert_eq!(origin(&uri), "https://api.example.com:8443");
+}
+
+#[tokio::test]
+async fn a_certificate_must_be_for_the_host_and_of_a_trusted_authority() {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = made.signing_key.serialize_der().try_into().unwrap();
+    let config =
+        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let served = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            // Clients that do not trust it hang up.
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut request = [0; 16];
+            stream.read_exact(&mut request).await.unwrap();
+            assert_eq!(&request, b"GET / HTTP/1.1\r\n");
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret").await.unwrap();
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("authority.pem");
+    std::fs::write(&file, made.cert.pem()).unwrap();
+    let entries = || [format!("https://localhost:{port}"), format!("https://127.0.0.1:{port}")];
+    let egress = |certificates| {
+        let entries = entries().iter().map(|entry| entry.parse().unwrap()).collect();
+        Egress::new(entries, Arc::default(), certificates)
+    };
+    let trusting = egress(Some(&file)).unwrap();
+    let by_name = format!("https://localhost:{port}/");
+    for _ in 0..2 {
+        let (parts, body) = answer(&trusting, get(&by_name)).await.unwrap();
+        assert_eq!((parts.status.as_u16(), body.as_str()), (200, "secret"));
+    }
+    let by_address = get(&format!("https://127.0.0.1:{port}/"));
+    for (egress, request) in [(&trusting, by_address), (&egress(None).unwrap(), get(&by_name))] {
+        let error = answer(egress, request).await.unwrap_err();
+        assert!(matches!(error, SendError::Http(HttpError::TlsCertificateError)), "{error}");
+    }
+    served.abort();
+    for (name, content) in [("empty.pem", Some("no certificate")), ("missing.pem", None)] {
+        let file = folder.path().join(name);
+        if let Some(content) = content {
+            std::fs::write(&file, content).unwrap();
+        }
+        let error = egress(Some(&file)).err().unwrap();
+        assert!(error.to_string().contains("SSL_CERT_FILE") && error.to_string().contains(name), "{error}");
+    }
 }
