@@ -193,6 +193,7 @@ fn worker(project: &Project, source: &WorkerSource, component: usize) -> Worker 
         component,
         limits: settings.limits(),
         reuse: settings.reuse.map_or(1, NonZero::get),
+        grants: settings.grants(),
         env: settings.env,
     }
 }

@@ -11,6 +11,7 @@ use bytesize::ByteSize;
 use serde::Deserialize;
 
 use crate::headers::HeaderRule;
+use crate::grants::{Grants, Mounts, Outbound, Value};
 use crate::manifest::Limits;
 use crate::media_type::{self, MediaTypes};
 use crate::redirects::Redirect;
@@ -141,8 +142,19 @@ impl SiteConfig {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WorkerConfig {
-    /// Environment variables of the guest.
-    pub env: BTreeMap<String, String>,
+    /// Environment variables of the guest: `A = "1"`, or from the host's
+    /// environment, when it starts, `A = { from = "A" }`.
+    pub env: BTreeMap<String, Value>,
+    /// Folders of the host that the worker sees:
+    /// `[{ host = "/data", guest = "/data", write = true }]`. Default: none.
+    pub mounts: Mounts,
+    /// Where it may send HTTP requests: `["https://api.example.com"]`.
+    /// Default: nowhere.
+    pub outbound: Vec<Outbound>,
+    /// Its key-value stores by name: `{ default = "/data/kv" }`. Default: none.
+    pub kv: BTreeMap<String, Value>,
+    /// Its configuration (`wasi:config`): as `env`.
+    pub config: BTreeMap<String, Value>,
     /// Wall-clock time of one request, for example `"5s"`.
     #[serde(with = "humantime_serde")]
     pub timeout: Option<std::time::Duration>,
@@ -253,6 +265,17 @@ impl Config {
 }
 
 impl WorkerConfig {
+    /// What these settings grant.
+    #[must_use]
+    pub fn grants(&self) -> Grants {
+        Grants {
+            mounts: self.mounts.clone(),
+            outbound: self.outbound.clone(),
+            kv: self.kv.clone(),
+            config: self.config.clone(),
+        }
+    }
+
     /// The limits that these settings ask for, defaults where they are silent.
     #[must_use]
     pub fn limits(&self) -> Limits {
@@ -287,6 +310,34 @@ mod tests {
         let limits = config.workers["api/x"].limits();
         assert_eq!((limits.timeout_ms, limits.memory), (5_000, 64 << 20));
         assert_eq!(limits.body, Limits::default().body);
+    }
+
+    #[test]
+    fn grants_are_read_and_none_is_the_default() {
+        let config: Config = toml::from_str(
+            r#"
+            [workers.api]
+            env = { A = "1", DATABASE_URL = { from = "DATABASE_URL" } }
+            mounts = [{ host = "/data", guest = "/data" }]
+            outbound = ["https://api.example.com"]
+            kv = { default = "/data/kv" }
+            config = { level = "info" }
+            [workers.plain]
+            "#,
+        )
+        .unwrap();
+        assert!(config.workers["plain"].grants().is_empty());
+        let grants = config.workers["api"].grants();
+        assert_eq!((grants.mounts.iter().count(), grants.outbound.len()), (1, 1));
+        assert_eq!((grants.kv.len(), grants.config.len()), (1, 1));
+        assert_eq!(config.workers["api"].env["DATABASE_URL"].to_string(), "$DATABASE_URL");
+    }
+
+    #[test]
+    fn a_malformed_grant_is_refused_with_its_line() {
+        let error = toml::from_str::<Config>("[workers.api]\noutbound = [\"api.example.com\"]").unwrap_err();
+        assert!(error.to_string().contains("line 2"), "{error}");
+        assert!(error.to_string().contains("http:// or https://"), "{error}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod digest;
 mod encoding;
 mod fingerprint;
 mod headers;
+mod grants;
 mod manifest;
 pub mod media_type;
 mod pattern;
@@ -28,6 +29,10 @@ pub use digest::{InvalidSha256, Sha256};
 pub use encoding::{Coding, Encoding};
 pub use fingerprint::is_fingerprinted;
 pub use headers::{HeaderChange, HeaderRule, HeaderRules, parse_headers};
+pub use grants::{
+    Grants, HostName, HostVariable, MissingVariable, Mount, MountError, Mounts, Outbound, OutboundError,
+    OutboundRequest, OutboundScheme, Value,
+};
 pub use manifest::{
     Asset, Component, LARGEST_MANIFEST, Limits, MANIFEST_FILE, Manifest, ManifestError, Site, Worker,
 };

@@ -15,6 +15,7 @@ use crate::digest::Sha256;
 use crate::encoding::Encoding;
 use crate::headers::HeaderRule;
 use crate::redirects::Redirect;
+use crate::grants::{Grants, Value};
 
 /// The name of the manifest within an app's folder.
 pub const MANIFEST_FILE: &str = "wharf.json";
@@ -111,7 +112,10 @@ pub struct Worker {
     pub component: usize,
     /// Environment variables of the guest.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub env: BTreeMap<String, String>,
+    pub env: BTreeMap<String, Value>,
+    /// What else it may use.
+    #[serde(default, skip_serializing_if = "Grants::is_empty")]
+    pub grants: Grants,
     /// What one request may use.
     #[serde(default)]
     pub limits: Limits,
@@ -320,6 +324,7 @@ mod tests {
             source: "hello.wasm".into(),
             component: 0,
             env: BTreeMap::new(),
+            grants: Grants::default(),
             limits: Limits::default(),
         });
         manifest

@@ -353,6 +353,7 @@ mod tests {
                 source: format!("{pattern}.py"),
                 component: 0,
                 env: Default::default(),
+                grants: Default::default(),
                 limits: Limits::default(),
                 reuse: 1,
             })

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
 use wharf_app::{BuildError, PrecompressError, ProjectError, PythonError};
-use wharf_host::{BindError, CodeCacheError, CompileError, Log};
+use wharf_host::{AppError, BindError, CodeCacheError, CompileError, Log};
 use wharf_images::signature::KeyError;
 use wharf_images::{
     ArchiveError, InvalidReference, LayerError, LayoutError, RegistryError, UnpackError, is_plain,
@@ -121,6 +121,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         };
     }
     hint_of!(
+        AppError,
         ArchiveError,
         BindError,
         BuildError,

@@ -16,6 +16,7 @@ use crate::body::Body;
 use crate::code::{CodeDir, CodeError, HostCode};
 use crate::compression;
 use crate::engine::Runtime;
+use crate::grants::{GrantError, Granter};
 use crate::outcome::Outcome;
 use crate::site::Site;
 use crate::site_headers::SiteHeaders;
@@ -88,9 +89,23 @@ pub enum AppError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A worker can't be given what it is granted.
+    #[error(transparent)]
+    Grant(#[from] GrantError),
     /// The thread that interrupts guests can't be started.
     #[error("cannot start the epoch thread")]
     Thread(#[source] io::Error),
+}
+
+impl AppError {
+    /// What the user can do about it, if that isn't plain from the message.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Grant(error) => error.hint(),
+            _ => None,
+        }
+    }
 }
 
 impl AppSource {
@@ -123,13 +138,16 @@ impl App {
         let routes = Routes::new(&manifest)?;
         let headers = SiteHeaders::new(&manifest.site.headers)?;
         let asks_for_host = !headers.is_empty() || !manifest.site.redirects.is_empty();
+        let mut granter = Granter::new(&site);
+        let grants = manifest.workers.iter().map(|worker| granter.grants(worker));
+        let grants = grants.collect::<Result<Vec<_>, _>>()?;
         let site = Site::open(site, &manifest.site.files).map_err(AppError::Site)?;
         let components = manifest.components.iter().map(|component| code.load(runtime, &component.sha256));
         let components = components.collect::<Result<Vec<Component>, _>>()?;
         let shared = Arc::new(Shared::new(runtime.engine()).map_err(AppError::Thread)?);
-        let workers = manifest.workers.iter().enumerate().map(|(index, worker)| {
+        let workers = manifest.workers.iter().zip(grants).enumerate().map(|(index, (worker, grants))| {
             let component = &components[worker.component];
-            Worker::new(index, worker.clone(), component, Arc::clone(&shared)).map_err(|error| {
+            Worker::new(index, worker.clone(), component, grants, Arc::clone(&shared)).map_err(|error| {
                 AppError::Worker { source_file: worker.source.clone(), source: error.into() }
             })
         });

@@ -15,6 +15,7 @@ mod compression;
 mod conditions;
 mod contents;
 mod engine;
+mod grants;
 mod log;
 mod mapped_file;
 mod negotiation;
@@ -36,6 +37,7 @@ pub use code_cache::{CodeCache, CodeCacheError, write_code};
 #[cfg(feature = "compiler")]
 pub use engine::{Architecture, CompileError, Compiler, CompilerTarget};
 pub use engine::{Runtime, RuntimeError};
+pub use grants::GrantError;
 pub use log::Log;
 pub use processes::{Crew, CrewError, Membership, MembershipError};
 pub use server::{BindError, Server};

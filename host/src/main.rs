@@ -13,7 +13,7 @@ use tracing::info;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 use wharf_app::MANIFEST_FILE;
-use wharf_host::{App, AppSource, BindError, Crew, HostCode, Log, Membership, Runtime, Server};
+use wharf_host::{App, AppError, AppSource, BindError, Crew, HostCode, Log, Membership, Runtime, Server};
 
 const USAGE: &str = "\
 wharf-host: serves a wharf app
@@ -77,12 +77,17 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            if let Some(hint) = error.downcast_ref::<BindError>().and_then(BindError::hint) {
+            if let Some(hint) = hint(&error) {
                 eprintln!("hint: {hint}");
             }
             ExitCode::FAILURE
         }
     }
+}
+
+fn hint(error: &anyhow::Error) -> Option<String> {
+    let bind = error.downcast_ref::<BindError>().and_then(BindError::hint).map(Into::into);
+    bind.or_else(|| error.downcast_ref::<AppError>()?.hint())
 }
 
 fn run() -> anyhow::Result<()> {

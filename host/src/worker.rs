@@ -34,6 +34,7 @@ use self::body::{End, WorkerBody};
 use self::instance::{Idle, Instance, State};
 use crate::body::Body;
 use crate::engine::MAX_INSTANCES;
+use crate::grants::{self, Grants};
 use crate::outcome::Outcome;
 use crate::ticker::Ticker;
 
@@ -57,6 +58,7 @@ pub(crate) struct Shared {
 /// A worker, ready to be instantiated.
 pub(crate) struct Worker {
     description: Arc<Description>,
+    grants: Arc<Grants>,
     /// Its name as a header says it.
     name: HeaderValue,
     pre: ProxyPre<State>,
@@ -101,17 +103,21 @@ impl Worker {
         index: usize,
         description: Description,
         component: &Component,
+        grants: Arc<Grants>,
+        grants: Arc<Grants>,
         shared: Arc<Shared>,
     ) -> wasmtime::Result<Self> {
         let mut linker = Linker::new(component.engine());
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+        grants::add_to_linker(&mut linker)?;
+        grants::add_to_linker(&mut linker)?;
         let pre = ProxyPre::new(linker.instantiate_pre(component)?)?;
         let name = HeaderValue::try_from(encode(&description.name))?;
         let turns = Arc::new(Semaphore::new(description.limits.concurrency.max(1) as usize));
         let queue = Semaphore::new(LONGEST_QUEUE as usize);
         let description = Arc::new(description);
-        Ok(Self { description, name, pre, shared, index, turns, queue })
+        Ok(Self { description, grants, name, pre, shared, index, turns, queue })
     }
 
     /// Lets an instance answer `request`.
@@ -183,13 +189,13 @@ impl Worker {
         end: Arc<End>,
     ) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
         let (pre, shared, index) = (self.pre.clone(), Arc::clone(&self.shared), self.index);
-        let description = Arc::clone(&self.description);
+        let (description, grants) = (Arc::clone(&self.description), Arc::clone(&self.grants));
         async move {
             let mut instance = shared.idle.take(index);
             let call = async {
                 let instance = match &mut instance {
                     Some(instance) => instance,
-                    none => none.insert(Instance::new(&pre, &description).await?),
+                    none => none.insert(Instance::new(&pre, &description, &grants).await?),
                 };
                 instance.handle(request, sender).await
             };

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
-use wharf_app::{Limits, MANIFEST_FILE, Manifest, RouteLine};
+use wharf_app::{Grants, Limits, MANIFEST_FILE, Manifest, RouteLine, Value};
 use wharf_images::{Descriptor, InspectedImage, Inspection, Layout};
 
 use crate::arguments::Global;
@@ -25,8 +25,8 @@ use crate::target::{LARGEST_IMAGE, Target, unpacked};
 /// uncompressedSize, createdBy), referrers (each: digest, subject, artifactType,
 /// size, annotations), and app, which is null unless wharf made the image and its
 /// app can be read (name, routes with pattern, kind, source; workers with name,
-/// pattern, source, file, env, limits, imports, exports; limits with timeout_ms,
-/// memory, body). Sizes are in bytes; members may be added.
+/// pattern, source, file, env, grants, limits, imports, exports; limits with
+/// timeout_ms, memory, body). Sizes are in bytes; members may be added.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  wharf inspect registry.example/app:1\n  wharf inspect app.tar --json")]
 pub(crate) struct Inspect {
@@ -60,7 +60,8 @@ struct Worker {
     source: String,
     /// The component, below `/app`.
     file: String,
-    env: BTreeMap<String, String>,
+    env: BTreeMap<String, Value>,
+    grants: Grants,
     limits: Limits,
     #[serde(flatten)]
     interfaces: Interfaces,
@@ -131,6 +132,7 @@ fn app(
             source: worker.source.clone(),
             file,
             env: worker.env.clone(),
+            grants: worker.grants.clone(),
             limits: worker.limits.clone(),
             interfaces,
         }

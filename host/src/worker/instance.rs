@@ -4,23 +4,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::Request;
-use http::Response;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tracing::debug;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
-use wasmtime_wasi_http::{
-    Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
-};
+use wasmtime_wasi_http::{WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use wharf_app::Worker as Description;
 
 use super::GuestResponse;
 use super::budget::Budget;
 use crate::engine::MAX_IDLE_INSTANCES;
+use crate::grants::{Granted, Grants, GrantsView};
 use crate::log::GuestLog;
 
 /// How long an instance that may serve again is kept without a request.
@@ -31,7 +28,7 @@ pub(crate) struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     table: ResourceTable,
-    hooks: NoEgress,
+    granted: Granted,
     budget: Budget,
 }
 
@@ -47,15 +44,14 @@ pub(super) struct Instance {
 
 impl Instance {
     /// A fresh instance.
-    pub(super) async fn new(pre: &ProxyPre<State>, description: &Arc<Description>) -> wasmtime::Result<Self> {
+    pub(super) async fn new(pre: &ProxyPre<State>, description: &Arc<Description>, grants: &Arc<Grants>) -> wasmtime::Result<Self> {
         let limits = &description.limits;
-        let env: Vec<(&String, &String)> = description.env.iter().collect();
         let log = GuestLog::new(limits.log);
         let state = State {
-            wasi: WasiCtx::builder().stdout(log.clone()).stderr(log.clone()).envs(&env).build(),
+            wasi: grants.context(WasiCtx::builder().stdout(log.clone()).stderr(log.clone())),
             http: WasiHttpCtx::new(),
             table: ResourceTable::new(),
-            hooks: NoEgress,
+            granted: grants.granted(),
             budget: Budget::new(limits),
         };
         let mut store = Store::new(pre.engine(), state);
@@ -156,23 +152,12 @@ impl WasiView for State {
 
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.hooks }
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.granted }
     }
 }
 
-type Sent<T> = Box<dyn Future<Output = Result<T, HttpError>> + Send>;
-
-/// Denies all outbound HTTP: no worker may do what it was not granted.
-struct NoEgress;
-
-impl WasiHttpHooks for NoEgress {
-    fn send_request(
-        &mut self,
-        request: Request<WasiBody>,
-        _options: Option<RequestOptions>,
-        _done: Sent<()>,
-    ) -> Sent<(Response<WasiBody>, Sent<()>)> {
-        debug!(authority = request.uri().authority().map(tracing::field::display), "outbound request denied");
-        Box::new(async { Err(HttpError::HttpRequestDenied) })
+impl GrantsView for State {
+    fn granted(&mut self) -> (&mut Granted, &mut ResourceTable) {
+        (&mut self.granted, &mut self.table)
     }
 }

@@ -1,0 +1,294 @@
+//! What a worker may do beyond computing: opened once, when the app is
+//! loaded, and handed to each instance.
+//!
+//! [`Granter`] opens what an app's workers are granted and fails where the
+//! machine can't give it; [`Grants`] is one worker's share; [`Granted`] is what
+//! the store of an instance holds. All of it is denied by default: an instance
+//! without grants has clocks, randomness, and stdout and stderr to the log. It
+//! deliberately knows nothing of routes and limits.
+
+mod address;
+mod egress;
+mod environment;
+mod key_value;
+mod mounts;
+mod resolver;
+
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+use http::Request;
+use tracing::warn;
+use wasmtime::component::{Linker, ResourceTable};
+use wasmtime_wasi::filesystem::WasiFilesystemCtx;
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
+use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
+use wasmtime_wasi_http::{
+    DEFAULT_FORBIDDEN_HEADERS, Error as HttpError, ForbiddenHeaderFilter, RequestOptions, WasiBody,
+    WasiHttpHooks,
+};
+use wharf_app::{MissingVariable, Worker};
+
+use self::egress::{Egress, TlsError};
+use self::key_value::{KeyValue, Stores};
+use self::mounts::MountError;
+use self::resolver::Resolver;
+use crate::app::SiteRoot;
+
+pub(crate) use self::key_value::StoreError;
+
+/// Names a PEM file of certificate authorities, as for OpenSSL and Go.
+const CERTIFICATES: &str = "SSL_CERT_FILE";
+
+/// Denied requests of one instance that the log tells of; a guest could fill
+/// the log with more.
+const DENIALS_TOLD: u8 = 4;
+
+/// Opens what the workers of one app are granted.
+pub(crate) struct Granter<'a> {
+    site: &'a SiteRoot,
+    variable: fn(&str) -> Option<String>,
+    resolver: Arc<Resolver>,
+    stores: Stores,
+}
+
+/// What one worker is granted: made once, when the app is loaded.
+pub(crate) struct Grants {
+    worker: String,
+    env: Vec<(String, String)>,
+    /// The mounted folders, open; `None` if there are none.
+    filesystem: Option<WasiFilesystemCtx>,
+    config: WasiConfigVariables,
+    key_value: KeyValue,
+    /// `None`: all outbound requests are denied.
+    egress: Option<Arc<Egress>>,
+}
+
+/// One instance's hold on what its worker is granted.
+pub(crate) struct Granted {
+    grants: Arc<Grants>,
+    denials_left: u8,
+}
+
+/// The state of a store whose guest is given grants.
+pub(crate) trait GrantsView: Send + 'static {
+    /// What is granted, and the store's resources.
+    fn granted(&mut self) -> (&mut Granted, &mut ResourceTable);
+}
+
+/// Why a worker can't be given what it is granted.
+#[derive(Debug, thiserror::Error)]
+pub enum GrantError {
+    /// A variable of the host's environment is missing.
+    #[error("worker {worker:?} can't have {setting}")]
+    Variable {
+        /// The worker.
+        worker: String,
+        /// What needs the variable: `env "DATABASE_URL"`.
+        setting: String,
+        /// The variable.
+        #[source]
+        source: MissingVariable,
+    },
+    /// A folder can't be mounted.
+    #[error("worker {worker:?} can't have the folder {folder:?}")]
+    Mount {
+        /// The worker.
+        worker: String,
+        /// The host's folder.
+        folder: String,
+        /// What is wrong with it.
+        #[source]
+        source: MountError,
+    },
+    /// A key-value store can't be opened.
+    #[error("worker {worker:?} can't have the key-value store {store:?}")]
+    Store {
+        /// The worker.
+        worker: String,
+        /// The name that the worker opens it by.
+        store: String,
+        /// What is wrong with it.
+        #[source]
+        source: StoreError,
+    },
+    /// There are no certificate authorities.
+    #[error("worker {worker:?} can't send requests by https")]
+    Tls {
+        /// The worker.
+        worker: String,
+        /// What is wrong.
+        #[source]
+        source: TlsError,
+    },
+}
+
+impl GrantError {
+    /// What the user can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Variable { source: MissingVariable(name), .. } => Some(format!(
+                "set it where the host starts (docker run -e {name}=…), or say `optional = true` beside it in wharf.toml"
+            )),
+            Self::Mount { folder, source, .. } => source.hint(folder),
+            Self::Store { source, .. } => source.hint(),
+            Self::Tls { .. } => {
+                Some("SSL_CERT_FILE names a file of PEM certificates to trust, or none".into())
+            }
+        }
+    }
+}
+
+impl<'a> Granter<'a> {
+    /// For an app whose static files are those of `site`; variables are
+    /// looked up in this process's environment.
+    pub(crate) fn new(site: &'a SiteRoot) -> Self {
+        Self::with_environment(site, |name| std::env::var(name).ok())
+    }
+
+    pub(crate) fn with_environment(site: &'a SiteRoot, variable: fn(&str) -> Option<String>) -> Self {
+        Self { site, variable, resolver: Arc::default(), stores: Stores::default() }
+    }
+
+    /// Opens what `worker` is granted.
+    ///
+    /// # Errors
+    /// [`GrantError`]: something is missing on this machine.
+    pub(crate) fn grants(&mut self, worker: &Worker) -> Result<Arc<Grants>, GrantError> {
+        let name = || worker.name.clone();
+        let granted = &worker.grants;
+        let variable = self.variable;
+        let env = environment::resolve(&worker.env, variable).map_err(|(key, source)| {
+            GrantError::Variable { worker: name(), setting: format!("env {key:?}"), source }
+        })?;
+        let config = environment::resolve(&granted.config, variable).map_err(|(key, source)| {
+            GrantError::Variable { worker: name(), setting: format!("config {key:?}"), source }
+        })?;
+        let filesystem = mounts::open(&granted.mounts, self.site).map_err(|(folder, source)| {
+            GrantError::Mount { worker: name(), folder: folder.display().to_string(), source }
+        })?;
+        let places = environment::resolve(&granted.kv, variable).map_err(|(key, source)| {
+            GrantError::Variable { worker: name(), setting: format!("kv {key:?}"), source }
+        })?;
+        let key_value = self.stores.open(places).map_err(|(store, source)| GrantError::Store {
+            worker: name(),
+            store,
+            source,
+        })?;
+        let egress = match granted.outbound.as_slice() {
+            [] => None,
+            entries => {
+                let certificates = variable(CERTIFICATES).filter(|path| !path.is_empty());
+                let certificates = certificates.as_deref().map(Path::new);
+                let egress = Egress::new(entries.to_vec(), Arc::clone(&self.resolver), certificates)
+                    .map_err(|source| GrantError::Tls { worker: name(), source })?;
+                Some(Arc::new(egress))
+            }
+        };
+        let config = config.into_iter().collect();
+        Ok(Arc::new(Grants { worker: name(), env, filesystem, config, key_value, egress }))
+    }
+}
+
+impl Grants {
+    /// A WASI context with what is granted, from a builder that has the rest.
+    pub(crate) fn context(&self, builder: &mut WasiCtxBuilder) -> WasiCtx {
+        self.environment(builder);
+        let mut context = builder.build();
+        self.mount(&mut context);
+        context
+    }
+
+    /// Adds the environment variables, for those who build a context
+    /// themselves; they call [`Grants::mount`] afterwards.
+    pub(crate) fn environment(&self, builder: &mut WasiCtxBuilder) {
+        if !self.env.is_empty() {
+            builder.envs(&self.env);
+        }
+        // As every address is denied there is nothing that a socket is good for.
+        builder.allow_tcp(false).allow_udp(false);
+    }
+
+    /// Adds the mounted folders: without a syscall, as they are open already.
+    pub(crate) fn mount(&self, context: &mut WasiCtx) {
+        if let Some(filesystem) = &self.filesystem {
+            context.filesystem().clone_from(filesystem);
+        }
+    }
+
+    /// What the store of one instance holds.
+    pub(crate) fn granted(self: &Arc<Self>) -> Granted {
+        Granted { grants: Arc::clone(self), denials_left: DENIALS_TOLD }
+    }
+}
+
+/// Lets guests import `wasi:config` and `wasi:keyvalue`. All may: who was
+/// granted nothing finds nothing there.
+pub(crate) fn add_to_linker<T: GrantsView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    wasmtime_wasi_config::add_to_linker(linker, |state: &mut T| {
+        WasiConfig::new(&state.granted().0.grants.config)
+    })?;
+    key_value::add_to_linker(linker)
+}
+
+type Sent<T> = Box<dyn Future<Output = Result<T, HttpError>> + Send>;
+
+impl WasiHttpHooks for Granted {
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        /// One for all: it is asked for with each set of headers.
+        static FILTER: LazyLock<ForbiddenHeaderFilter> =
+            LazyLock::new(|| Arc::new(|name| DEFAULT_FORBIDDEN_HEADERS.contains(name)));
+        Arc::clone(&FILTER)
+    }
+
+    fn send_request(
+        &mut self,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _done: Sent<()>,
+    ) -> Sent<(http::Response<WasiBody>, Sent<()>)> {
+        let told = self.denials_left > 0;
+        let destination = match &self.grants.egress {
+            Some(egress) => egress.check(&request).map(|destination| (Arc::clone(egress), destination)),
+            None => Err(egress::Denied::NotGranted),
+        };
+        let (egress, destination) = match destination {
+            Ok(allowed) => allowed,
+            Err(denied) => {
+                if told {
+                    self.denials_left -= 1;
+                    let (worker, method) = (&self.grants.worker, request.method());
+                    let origin = egress::origin(request.uri());
+                    warn!(worker, %method, origin, reason = %denied, "outbound request denied");
+                }
+                return Box::new(async move { Err(denied.into()) });
+            }
+        };
+        // Only the addresses behind a name can now deny it.
+        self.denials_left = self.denials_left.saturating_sub(1);
+        let worker = told.then(|| self.grants.worker.clone());
+        Box::new(async move {
+            let sent = egress.send(destination, request, options.unwrap_or_default()).await;
+            let (response, connection) = sent.map_err(|error| {
+                if let (Some(worker), Some(origin)) = (worker, error.denied()) {
+                    warn!(worker, origin, reason = %error, "outbound request denied");
+                }
+                HttpError::from(error)
+            })?;
+            let connection: Sent<()> = Box::new(async move {
+                connection.await;
+                Ok(())
+            });
+            Ok((response, connection))
+        })
+    }
+
+    fn p2_error_from_hyper(&mut self, error: &hyper::Error) -> ErrorCode {
+        egress::error_code(error)
+    }
+}
+
+#[cfg(test)]
+mod tests;

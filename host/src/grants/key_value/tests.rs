@@ -1,0 +1,153 @@
+//! The embedded store: what it keeps, and who may share it.
+
+use tokio::runtime::Runtime;
+
+use super::*;
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+fn open(folder: &Path) -> Arc<Sqlite> {
+    Stores::default().open_one(folder.to_str().unwrap()).unwrap()
+}
+
+fn text(error: &Error) -> String {
+    error.to_string()
+}
+
+#[test]
+fn what_was_set_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let entries = vec![("a".into(), b"1".to_vec()), ("b".into(), vec![0, 255])];
+        open(folder.path()).set(entries).await.unwrap();
+    });
+    runtime().block_on(async {
+        let store = open(folder.path());
+        assert_eq!(Arc::clone(&store).get("b".into()).await.unwrap(), Some(vec![0, 255]));
+        assert!(Arc::clone(&store).exists("a".into()).await.unwrap());
+        Arc::clone(&store).delete(vec!["a".into(), "unknown".into()]).await.unwrap();
+        assert_eq!(Arc::clone(&store).get("a".into()).await.unwrap(), None);
+        let many = store.get_many(vec!["b".into(), "a".into()]).await.unwrap();
+        assert_eq!(many, [Some(("b".into(), vec![0, 255])), None]);
+    });
+}
+
+#[test]
+fn increments_of_many_at_a_time_are_all_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    // Each has its own connections and its own order of writers, as processes
+    // have; and all open a new database at the same moment.
+    let opened: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| open(folder.path()))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    runtime().block_on(async {
+        let tasks: Vec<_> = (0..100)
+            .map(|n| tokio::spawn(Arc::clone(&opened[n % opened.len()]).increment("n".into(), 2)))
+            .collect();
+        let mut sums = Vec::new();
+        for task in tasks {
+            sums.push(task.await.unwrap().unwrap());
+        }
+        sums.sort_unstable();
+        assert_eq!(sums, (1..=100).map(|n| n * 2).collect::<Vec<_>>(), "each saw a sum of its own");
+        assert_eq!(Arc::clone(&opened[0]).get("n".into()).await.unwrap(), Some(b"200".to_vec()));
+    });
+}
+
+#[test]
+fn an_increment_of_what_is_no_number_or_too_large_is_an_error_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let store = open(folder.path());
+        let largest = u64::MAX.to_string();
+        for value in ["x", "", "-1", "1.5", &largest] {
+            Arc::clone(&store).set(vec![("k".into(), value.into())]).await.unwrap();
+            let error = Arc::clone(&store).increment("k".into(), 1).await.unwrap_err();
+            assert!(text(&error).contains(&largest), "{value:?}: {error}");
+            assert_eq!(Arc::clone(&store).get("k".into()).await.unwrap(), Some(value.into()));
+        }
+        assert_eq!(store.increment("k".into(), 0).await.unwrap(), u64::MAX);
+    });
+}
+
+#[test]
+fn a_listing_has_each_key_once_though_others_come_and_go() {
+    let folder = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let store = open(folder.path());
+        let key = |n: usize| format!("k{n}");
+        let entries = (0..2 * PAGE + 1).map(|n| (key(n), Vec::new())).collect();
+        Arc::clone(&store).set(entries).await.unwrap();
+        let (first, cursor) = Arc::clone(&store).keys(0).await.unwrap();
+        assert_eq!(first.len(), PAGE);
+        // Some that were listed go, some change, and a new one comes.
+        Arc::clone(&store).delete((0..500).map(key).collect()).await.unwrap();
+        Arc::clone(&store).set(vec![(key(600), b"new".to_vec()), ("late".into(), vec![])]).await.unwrap();
+        let (mut rest, mut cursor) = (Vec::new(), cursor);
+        while let Some(position) = cursor {
+            let (keys, next) = Arc::clone(&store).keys(position).await.unwrap();
+            rest.extend(keys);
+            cursor = next;
+        }
+        let expected: Vec<_> = (PAGE..2 * PAGE + 1).map(key).chain(["late".to_owned()]).collect();
+        assert_eq!(rest, expected);
+        assert_eq!(store.keys(u64::MAX).await.unwrap(), (vec![], None), "a cursor of the guest's own");
+    });
+}
+
+#[test]
+fn a_batch_is_set_whole_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let store = open(folder.path());
+        // SQLite's own limit on one value stands for anything that fails late.
+        let huge = vec![0; 1_000_000_001];
+        let entries = vec![("small".to_owned(), b"1".to_vec()), ("huge".to_owned(), huge)];
+        assert!(Arc::clone(&store).set(entries).await.is_err());
+        assert_eq!(store.get("small".into()).await.unwrap(), None);
+    });
+}
+
+#[test]
+fn workers_that_name_the_same_folder_share_a_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut stores = Stores::default();
+    let place = folder.path().display().to_string();
+    let first = stores.open(vec![("default".into(), place.clone())]).unwrap_or_else(|_| panic!("it opens"));
+    let second = stores.open(vec![("x".into(), format!("{place}/."))]).unwrap_or_else(|_| panic!("it opens"));
+    assert!(Arc::ptr_eq(&first.0[0].1, &second.0[0].1));
+    assert!(first.open("").is_ok(), "the empty name is the default store");
+    assert!(matches!(first.open("x"), Err(Error::NoSuchStore)));
+    assert!(matches!(second.open(""), Err(Error::NoSuchStore)));
+    assert!(matches!(KeyValue::default().open("default"), Err(Error::AccessDenied)));
+}
+
+#[test]
+fn keys_and_values_have_a_largest_size() {
+    assert!(check_key(&"k".repeat(MAX_KEY)).is_ok());
+    assert!(check_key(&"k".repeat(MAX_KEY + 1)).is_err());
+    assert!(check_key("").is_err());
+    assert!(check_entries(&[("k".into(), vec![0; MAX_VALUE])]).is_ok());
+    assert!(check_entries(&[("k".into(), vec![0; MAX_VALUE + 1])]).is_err());
+    assert!(check_keys(&vec!["k".to_owned(); MAX_KEYS + 1]).is_err());
+}
+
+#[test]
+fn another_program_s_database_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let connection = rusqlite::Connection::open(folder.path().join("kv.sqlite")).unwrap();
+    connection.execute_batch("CREATE TABLE theirs (x)").unwrap();
+    let error = Sqlite::open(folder.path()).err().unwrap();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(source, "expected a key-value store, found another database");
+    connection
+        .execute_batch("DROP TABLE theirs; PRAGMA application_id = 0x77686b76; PRAGMA user_version = 2")
+        .unwrap();
+    let error = Sqlite::open(folder.path()).err().unwrap();
+    assert!(
+        std::error::Error::source(&error).unwrap().to_string().contains("version 1 of the store, found 2")
+    );
+}

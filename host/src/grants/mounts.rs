@@ -1,0 +1,112 @@
+//! Folders of the host that workers see.
+//!
+//! Each is opened once, when the app is loaded, and all instances share the
+//! open folder: what a name leads to later does not matter, and a request makes
+//! no syscall for it. wasmtime-wasi keeps guests below it.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::io::Errno;
+use wasmtime_wasi::filesystem::WasiFilesystemCtx;
+use wasmtime_wasi::{FsPerms, WasiCtx};
+use wharf_app::{Mount, Mounts};
+
+use crate::app::SiteRoot;
+
+/// Why a folder can't be mounted.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// There is no such folder, or it may not be read.
+    #[error("cannot open it")]
+    Open(#[source] io::Error),
+    /// Something else has that name.
+    #[error("expected a folder, found something else")]
+    NotAFolder,
+    /// The settings say `write = true`, the folder does not.
+    #[error("expected a folder that this user may write to")]
+    ReadOnly(#[source] io::Error),
+    /// Static files lie in it, which workers never write to.
+    #[error("expected another folder for `write = true` than one with the site's files")]
+    Site,
+    /// wasmtime can't open it.
+    #[error("cannot open it")]
+    Preopen(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl MountError {
+    pub(super) fn hint(&self, folder: &str) -> Option<String> {
+        match self {
+            Self::Open(error) if error.kind() == io::ErrorKind::NotFound => {
+                Some(format!("make the folder, or give the container a volume: docker run -v NAME:{folder}"))
+            }
+            Self::ReadOnly(_) => Some(
+                "let the user that the host runs as (in images 65532) write there: chown the volume, or in Kubernetes set securityContext.fsGroup to 65532"
+                    .into(),
+            ),
+            Self::Open(_) | Self::NotAFolder | Self::Site | Self::Preopen(_) => None,
+        }
+    }
+}
+
+/// The folders, open; `None` if there are none.
+///
+/// # Errors
+/// The host's folder that can't be mounted, and why.
+pub(super) fn open(
+    mounts: &Mounts,
+    site: &SiteRoot,
+) -> Result<Option<WasiFilesystemCtx>, (PathBuf, MountError)> {
+    if mounts.is_empty() {
+        return Ok(None);
+    }
+    let mut builder = WasiCtx::builder();
+    for mount in mounts.iter() {
+        check(mount, site).map_err(|error| (mount.host.clone(), error))?;
+        let permissions = if mount.write { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+        builder
+            .preopened_dir(&mount.host, &mount.guest, permissions)
+            .map_err(|error| (mount.host.clone(), MountError::Preopen(error.into())))?;
+    }
+    Ok(Some(builder.build().filesystem().clone()))
+}
+
+fn check(mount: &Mount, site: &SiteRoot) -> Result<(), MountError> {
+    let folder = File::open(&mount.host).map_err(MountError::Open)?;
+    if !folder.metadata().map_err(MountError::Open)?.is_dir() {
+        return Err(MountError::NotAFolder);
+    }
+    if !mount.write {
+        return Ok(());
+    }
+    let path = mount.host.canonicalize().map_err(MountError::Open)?;
+    if holds_site(&path, site) {
+        return Err(MountError::Site);
+    }
+    let writable = accessat(CWD, &path, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
+        // Linux before 5.8 can't ask for the effective user; here that is the
+        // real one.
+        .or_else(|error| match error {
+            Errno::NOSYS | Errno::INVAL => {
+                accessat(CWD, &path, Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty())
+            }
+            other => Err(other),
+        });
+    writable.map_err(|errno| MountError::ReadOnly(errno.into()))
+}
+
+/// Whether static files lie in `folder`, or it lies among them.
+fn holds_site(folder: &Path, site: &SiteRoot) -> bool {
+    let among = |path: &Path| {
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        path.starts_with(folder)
+    };
+    match site {
+        SiteRoot::Sealed(site) => {
+            among(site) || site.canonicalize().is_ok_and(|site| folder.starts_with(site))
+        }
+        SiteRoot::Live(files) => files.iter().any(|file| among(file)),
+    }
+}
