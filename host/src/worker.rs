@@ -104,13 +104,11 @@ impl Worker {
         description: Description,
         component: &Component,
         grants: Arc<Grants>,
-        grants: Arc<Grants>,
         shared: Arc<Shared>,
     ) -> wasmtime::Result<Self> {
         let mut linker = Linker::new(component.engine());
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-        grants::add_to_linker(&mut linker)?;
         grants::add_to_linker(&mut linker)?;
         let pre = ProxyPre::new(linker.instantiate_pre(component)?)?;
         let name = HeaderValue::try_from(encode(&description.name))?;
