@@ -12,6 +12,8 @@ use wharf_app::{MANIFEST_FILE, Manifest, ManifestError, RouteError, Routes, Targ
 
 use crate::code::{CodeDir, CodeError, HostCode};
 use crate::engine::Runtime;
+use crate::metrics::Route;
+use crate::observe::RequestContext;
 use crate::outcome::{Body, Outcome};
 use crate::site::Site;
 use crate::worker::{Shared, Worker};
@@ -137,20 +139,37 @@ impl App {
     }
 
     /// Answers one request.
-    pub(crate) async fn respond(&self, request: Request<Incoming>) -> Response<Body> {
+    pub(crate) async fn respond(
+        &self,
+        request: Request<Incoming>,
+        context: &RequestContext,
+    ) -> Response<Body> {
         let query = request.uri().query().map_or_else(String::new, |query| format!("?{query}"));
         let outcome = match decode_path(request.uri().path()) {
-            Some(path) => self.answer(&path, request).await,
+            Some(path) => self.answer(&path, request, context).await,
             None => Outcome::BadPath,
         };
-        outcome.into_response(&query, self.manifest.site.isolated)
+        context.became(&outcome);
+        let is_own = !matches!(outcome, Outcome::Worker(_));
+        let mut response = outcome.into_response(&query, self.manifest.site.isolated);
+        if is_own {
+            context.sign(&mut response);
+        }
+        response
     }
 
-    async fn answer(&self, path: &str, request: Request<Incoming>) -> Outcome {
+    async fn answer(&self, path: &str, request: Request<Incoming>, context: &RequestContext) -> Outcome {
         let files = &self.manifest.site.files;
-        match self.routes.resolve(path) {
+        let target = self.routes.resolve(path);
+        context.routed(match target {
+            Target::Asset(_) => Route::Static,
+            Target::Worker(index, _) => Route::Worker(u32::try_from(index).unwrap_or_default()),
+            Target::Redirect(_) => Route::Redirect,
+            Target::NotFound(_) => Route::NotFound,
+        });
+        match target {
             Target::Asset(index) => self.site.answer(index, &files[index], &request.into_parts().0),
-            Target::Worker(index, params) => self.workers[index].answer(request, &params).await,
+            Target::Worker(index, params) => self.workers[index].answer(request, &params, context).await,
             Target::Redirect(path) => Outcome::Redirect(path),
             Target::NotFound(Some(page)) => self.site.not_found(page, &files[page], request.headers()),
             Target::NotFound(None) => Outcome::NotFound,

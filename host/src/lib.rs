@@ -1,24 +1,37 @@
 //! The host: an HTTP server with wasmtime inside that serves one app.
 //!
 //! A request's way, in the order of the code: [`Server`] accepts and parses
-//! it, [`App`] resolves its path (`wharf_app::Routes`) and asks either the
+//! it, `Observer` takes note of it, [`App`] resolves its path (`wharf_app::Routes`) and asks either the
 //! static files or a worker, either gives an `Outcome`, and that becomes a
 //! response in one place. It deliberately knows no images and no containers;
 //! and unless built with the feature `compiler`, it can't compile.
 
+mod access_log;
+mod admin;
 mod app;
 mod code;
 #[cfg(feature = "compiler")]
 mod code_cache;
+mod connection;
 mod engine;
+mod health;
+mod listen;
 mod log;
+mod metrics;
 mod negotiation;
+mod observe;
 mod outcome;
+mod proxies;
 mod server;
+mod settings;
 mod site;
 mod ticker;
+mod tls;
+mod trace;
 mod worker;
 
+pub use access_log::AccessLogFormat;
+pub use admin::Admin;
 pub use app::{App, AppError, AppSource, SiteRoot};
 pub use code::{CodeDir, CodeError, HostCode};
 #[cfg(feature = "compiler")]
@@ -26,5 +39,14 @@ pub use code_cache::{CodeCache, CodeCacheError, write_code};
 #[cfg(feature = "compiler")]
 pub use engine::{Architecture, CompileError, Compiler, CompilerTarget};
 pub use engine::{Runtime, RuntimeError};
+pub use connection::ConnectionLimits;
+pub use health::{Health, State};
+pub use listen::{Address, BindError, Endpoint, InvalidEndpoint, Socket, SocketMode};
 pub use log::Log;
-pub use server::{BindError, Server};
+pub use metrics::{Counters, Layout, Metrics};
+pub use observe::ObserveSettings;
+pub use proxies::{Client, ForwardedBy, InvalidProxy, Peer, TrustedProxies};
+pub use server::{ServeError, Server};
+pub use settings::{ServeSettings, Settings, SettingsError, VARIABLES};
+pub use tls::{Tls, TlsError};
+pub use trace::{TraceSettings, TraceSettingsError};

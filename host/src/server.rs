@@ -1,143 +1,227 @@
 //! Connections: accepting them, and letting them end well.
 
-use std::convert::Infallible;
-use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::app::App;
-
-/// Time for a client to send its headers; past it the connection is closed.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Time for requests in flight to end once the server is told to stop.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::connection::{Activity, Protocols, Stopping};
+use crate::health::Health;
+use crate::listen::{Address, BindError, Endpoint, Listener, Raw, Socket, SocketMode};
+use crate::metrics::{Count, Counters, Layout, Metrics};
+use crate::observe::{Connected, Observer};
+use crate::proxies::Peer;
+use crate::settings::ServeSettings;
+use crate::tls::{Tls, TlsError};
 
 /// Pause after a connection could not be accepted for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// A listening HTTP server: HTTP/1.1, and HTTP/2 with prior knowledge.
+/// Connections that are being refused at once; further ones just end.
+const REFUSALS: usize = 64;
+
+/// Time for a refused client to read why.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+
+/// What a refused client reads (RFC 9110, 15.6.4).
+const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
+    content-type: text/plain; charset=utf-8\r\ncontent-length: 24\r\n\r\n503 Service Unavailable\n";
+
+/// Time for spans to reach their collector at the end.
+const LAST_EXPORT: Duration = Duration::from_secs(3);
+
+/// A listening HTTP server: HTTP/1.1 and HTTP/2, by TLS and ALPN, or without
+/// TLS with prior knowledge.
 pub struct Server {
-    listener: TcpListener,
-    address: SocketAddr,
+    socket: Socket,
+    settings: ServeSettings,
+    tls: Option<Arc<Tls>>,
+    health: Health,
+    metrics: Option<Metrics>,
 }
 
-/// The address can't be listened on.
+/// A server can't begin to serve.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}")]
-pub struct BindError {
-    address: SocketAddr,
-    #[source]
-    source: io::Error,
-}
-
-impl BindError {
-    /// What the user can do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        match self.source.kind() {
-            io::ErrorKind::AddrInUse => Some(format!(
-                "port {} is in use by another program; choose another one, or 0 for any free port",
-                self.address.port()
-            )),
-            io::ErrorKind::PermissionDenied => {
-                Some("ports below 1024 need privileges; choose a higher one".into())
-            }
-            io::ErrorKind::AddrNotAvailable => Some("this machine has no such address".into()),
-            _ => None,
-        }
-    }
+pub enum ServeError {
+    /// The socket can't be watched.
+    #[error("cannot accept connections")]
+    Listen(#[source] io::Error),
+    /// Spans can't be exported.
+    #[error("cannot export spans")]
+    Traces(#[source] TlsError),
 }
 
 impl Server {
-    /// Listens on `address`; port 0 takes any free one.
+    /// A server with default settings that listens on `address`; port 0 takes
+    /// any free one.
     ///
     /// # Errors
     /// [`BindError`]: the address is in use, or not this machine's.
+    #[allow(clippy::unused_async)]
     pub async fn bind(address: SocketAddr) -> Result<Self, BindError> {
-        let error = |source| BindError { address, source };
-        let listener = TcpListener::bind(address).await.map_err(error)?;
-        let address = listener.local_addr().map_err(error)?;
-        Ok(Self { listener, address })
+        let socket = Endpoint::Tcp(address).bind(SocketMode::default())?;
+        Ok(Self::new(socket, ServeSettings::default()))
     }
 
-    /// The address that it listens on, with the port that it got.
+    /// A server of connections to `socket`.
     #[must_use]
-    pub const fn address(&self) -> SocketAddr {
-        self.address
+    pub fn new(socket: Socket, settings: ServeSettings) -> Self {
+        Self { socket, settings, tls: None, health: Health::default(), metrics: None }
+    }
+
+    /// The same, by TLS alone.
+    #[must_use]
+    pub fn with_tls(self, tls: Arc<Tls>) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
+    /// The same, whose state and counters others see.
+    #[must_use]
+    pub fn with_metrics(self, health: Health, metrics: Metrics) -> Self {
+        Self { health, metrics: Some(metrics), ..self }
+    }
+
+    /// The TCP address that it listens on, with the port that it got; of
+    /// another socket, `0.0.0.0:0`.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        match self.socket.address() {
+            Address::Tcp(address) => address,
+            Address::Unix(_) | Address::Unknown => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        }
+    }
+
+    /// Serves as [`Server::run`]; if it can't, the log says so.
+    pub async fn serve(self, app: Arc<App>, stop: impl Future<Output = ()>) {
+        if let Err(error) = self.run(app, stop).await {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            error!(%error, cause, "cannot serve");
+        }
     }
 
     /// Serves `app` until `stop` completes, then lets requests in flight end
-    /// for up to ten seconds.
-    pub async fn serve(self, app: Arc<App>, stop: impl Future<Output = ()>) {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-        builder.http2().timer(TokioTimer::new()).keep_alive_interval(HEADER_TIMEOUT);
-        let connections = GracefulShutdown::new();
-        let mut stop = std::pin::pin!(stop);
-        loop {
-            tokio::select! {
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => serve_connection(&builder, stream, Arc::clone(&app), &connections),
-                    Err(error) => {
-                        warn!(%error, "connection can't be accepted");
-                        sleep(ACCEPT_PAUSE).await;
-                    }
-                },
-                () = &mut stop => break,
-            }
+    /// for as long as the settings allow.
+    ///
+    /// # Errors
+    /// [`ServeError`]: it could not begin.
+    pub async fn run(self, app: Arc<App>, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let Self { socket, settings, tls, health, metrics } = self;
+        let metrics = metrics.unwrap_or_else(|| Metrics::of_one_process(Layout::new(app.manifest(), 1)));
+        let counters = metrics.process(0);
+        let listener = socket.listener().map_err(ServeError::Listen)?;
+        let mut observe = settings.observe.clone();
+        if let Some(traces) = &mut observe.traces {
+            traces.name_service(&app.manifest().name);
         }
-        drop(self.listener);
-        info!(connections = connections.count(), "draining");
-        if timeout(DRAIN_TIMEOUT, connections.shutdown()).await.is_err() {
-            warn!("requests still in flight were cut off");
+        let observer = Arc::new(Observer::start(observe, counters).map_err(ServeError::Traces)?);
+        let (stopper, stopping) = watch::channel(false);
+        let acceptor = Acceptor {
+            listener,
+            protocols: Arc::new(Protocols::new(settings.limits, counters)),
+            max_connections: settings.max_connections,
+            refusals: Arc::new(Semaphore::new(REFUSALS)),
+            metrics,
+            app,
+            tls,
+            observer: Arc::clone(&observer),
+            counters,
+        };
+        health.ready();
+        let stop = async {
+            stop.await;
+            health.draining();
+            sleep(settings.drain_delay).await;
+        };
+        tokio::select! {
+            () = stop => {}
+            () = acceptor.accept(&stopping) => {}
         }
+        drop((acceptor, socket, stopping));
+        info!(connections = stopper.receiver_count(), "draining");
+        stopper.send_replace(true);
+        if timeout(settings.drain_timeout, stopper.closed()).await.is_err() {
+            warn!(connections = stopper.receiver_count(), "requests still in flight are cut off");
+        }
+        observer.finish(LAST_EXPORT).await;
+        Ok(())
     }
 }
 
-fn serve_connection(
-    builder: &auto::Builder<TokioExecutor>,
-    stream: TcpStream,
+/// Accepts connections and serves each in a task of its own.
+struct Acceptor {
+    listener: Listener,
+    protocols: Arc<Protocols>,
+    max_connections: u64,
+    refusals: Arc<Semaphore>,
+    metrics: Metrics,
     app: Arc<App>,
-    connections: &GracefulShutdown,
-) {
-    // Answers are written whole; waiting for more would only delay them.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "TCP_NODELAY can't be set");
+    tls: Option<Arc<Tls>>,
+    observer: Arc<Observer>,
+    counters: Counters,
+}
+
+impl Acceptor {
+    async fn accept(&self, stopping: &Stopping) {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, peer)) => self.serve(stream, peer, stopping.clone()),
+                // Gone before it was accepted.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    warn!(%error, "connection can't be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
     }
-    let spoke = Arc::new(AtomicBool::new(false));
-    let has_spoken = Arc::clone(&spoke);
-    let service = service_fn(move |request| {
-        has_spoken.store(true, Ordering::Relaxed);
-        let app = Arc::clone(&app);
-        async move { Ok::<_, Infallible>(app.respond(request).await) }
-    });
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    let connection = connections.watch(connection.into_owned());
-    // Until hyper knows which HTTP is spoken, it has no timer of its own.
-    let silent = async move {
-        sleep(HEADER_TIMEOUT).await;
-        if spoke.load(Ordering::Relaxed) {
-            pending::<()>().await;
+
+    fn serve(&self, stream: Raw, peer: Peer, stopping: Stopping) {
+        self.counters.add(Count::ConnectionsAccepted);
+        if self.metrics.connections() >= self.max_connections {
+            self.counters.add(Count::ConnectionLimit);
+            self.refuse(stream);
+            return;
         }
-    };
-    tokio::spawn(async move {
-        tokio::select! {
-            ended = connection => if let Err(error) = ended {
-                debug!(error, "connection ended early");
-            },
-            () = silent => debug!("connection without a request closed"),
+        let held = self.counters.hold(Count::Connections);
+        let (app, tls) = (Arc::clone(&self.app), self.tls.clone());
+        let (protocols, observer) = (Arc::clone(&self.protocols), Arc::clone(&self.observer));
+        tokio::spawn(async move {
+            let activity = Arc::new(Activity::new());
+            let noted = Arc::clone(&activity);
+            let respond = |secure| {
+                let connected = Connected { observer, activity: noted, peer, secure };
+                move |request| connected.clone().observe(Arc::clone(&app), request)
+            };
+            protocols.serve(stream, tls.as_deref(), activity, stopping, respond).await;
+            drop(held);
+        });
+    }
+
+    /// Says that there are too many, to who speaks HTTP/1.1 without TLS.
+    fn refuse(&self, mut stream: Raw) {
+        let Ok(slot) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
+        if self.tls.is_some() {
+            return;
         }
-    });
+        tokio::spawn(async move {
+            let told = timeout(REFUSAL_TIME, async {
+                stream.write_all(REFUSAL).await?;
+                stream.shutdown().await?;
+                // Who closes with bytes unread resets the connection, and the
+                // client may lose the answer.
+                let mut bytes = [0; 1024];
+                while stream.read(&mut bytes).await? > 0 {}
+                io::Result::Ok(())
+            });
+            let told = told.await.is_ok_and(|told| told.is_ok());
+            debug!(told, "connection refused: there are too many");
+            drop(slot);
+        });
+    }
 }

@@ -30,6 +30,7 @@ use wharf_app::{Params, Worker as Description};
 
 use crate::engine::MAX_INSTANCES;
 use crate::log::Log;
+use crate::observe::RequestContext;
 use crate::outcome::Outcome;
 use crate::ticker::Ticker;
 
@@ -118,7 +119,12 @@ impl Worker {
     }
 
     /// Lets a fresh instance answer `request`.
-    pub(crate) async fn answer(&self, request: Request<Incoming>, params: &Params) -> Outcome {
+    pub(crate) async fn answer(
+        &self,
+        mut request: Request<Incoming>,
+        params: &Params,
+        context: &RequestContext,
+    ) -> Outcome {
         let limits = &self.description.limits;
         let deadline = deadline_in(limits.timeout());
         if request.body().size_hint().lower() > limits.body {
@@ -129,15 +135,17 @@ impl Worker {
             return Outcome::Busy;
         };
         let too_large = Arc::new(AtomicBool::new(false));
+        context.tell(&mut request);
+        let id = context.request_id();
         let request = self.prepare(request, params, &too_large);
-        let (store, request, out, receiver) = match self.store(request) {
+        let (store, request, out, receiver) = match self.store(request, context) {
             Ok(ready) => ready,
             Err(error) => {
-                warn!(worker = self.description.name, error = %chain(&error), "request can't be given to worker");
+                warn!(worker = self.description.name, error = %chain(&error), request = %id, "request can't be given to worker");
                 return Outcome::WorkerFailed;
             }
         };
-        let running = self.shared.ticker.run();
+        let running = (self.shared.ticker.run(), context.instance());
         let pre = self.pre.clone();
         let name = self.description.name.clone();
         let ended_early = Arc::new(AtomicBool::new(false));
@@ -159,11 +167,11 @@ impl Worker {
             match result {
                 Ok(Ok(())) => Ended::ByItself,
                 Ok(Err(error)) => {
-                    error!(worker = name, error = %chain(&error), "worker failed");
+                    error!(worker = name, error = %chain(&error), request = %id, "worker failed");
                     Ended::Told
                 }
                 Err(_) => {
-                    warn!(worker = name, "worker timed out");
+                    warn!(worker = name, request = %id, "worker timed out");
                     Ended::Told
                 }
             }
@@ -176,7 +184,7 @@ impl Worker {
                 Outcome::Worker(response.map(|body| WorkerBody { body, abort, ended_early }.boxed_unsync()))
             }
             Ok(Err(code)) => {
-                error!(worker = self.description.name, error = ?code, "worker answered with an error");
+                error!(worker = self.description.name, error = ?code, request = %id, "worker answered with an error");
                 Outcome::WorkerFailed
             }
             // The guest is gone without a word.
@@ -184,7 +192,7 @@ impl Worker {
             Err(_) => {
                 abort.defuse();
                 if let Ok(Ended::ByItself) = task.await {
-                    error!(worker = self.description.name, "worker gave no response");
+                    error!(worker = self.description.name, request = %id, "worker gave no response");
                 }
                 Outcome::WorkerFailed
             }
@@ -237,6 +245,7 @@ impl Worker {
     fn store(
         &self,
         request: Request<WasiBody>,
+        context: &RequestContext,
     ) -> wasmtime::Result<(
         Store<State>,
         wasmtime::component::Resource<wasmtime_wasi_http::p2::types::HostIncomingRequest>,
@@ -261,7 +270,8 @@ impl Worker {
         // of this thread have their turn, the deadline's timer among them.
         store.epoch_deadline_async_yield_and_update(1);
         let (sender, receiver) = oneshot::channel();
-        let request = store.data_mut().http().new_incoming_request(Scheme::Http, request)?;
+        let scheme = if context.client().scheme() == "https" { Scheme::Https } else { Scheme::Http };
+        let request = store.data_mut().http().new_incoming_request(scheme, request)?;
         let out = store.data_mut().http().new_response_outparam(sender)?;
         Ok((store, request, out, receiver))
     }
