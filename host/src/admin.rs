@@ -102,7 +102,11 @@ impl Admin {
             (_, "/healthz" | "/readyz" | "/metrics") => {
                 (StatusCode::METHOD_NOT_ALLOWED, PLAIN, "405 Method Not Allowed\n".to_owned())
             }
-            _ => (StatusCode::NOT_FOUND, PLAIN, "404 Not Found: /healthz, /readyz and /metrics are here\n".to_owned()),
+            _ => (
+                StatusCode::NOT_FOUND,
+                PLAIN,
+                "404 Not Found: /healthz, /readyz and /metrics are here\n".to_owned(),
+            ),
         };
         let mut response = Response::new(Full::new(text.into()));
         *response.status_mut() = status;

@@ -36,17 +36,17 @@ pub use app::{App, AppError, AppSource, SiteRoot};
 pub use code::{CodeDir, CodeError, HostCode};
 #[cfg(feature = "compiler")]
 pub use code_cache::{CodeCache, CodeCacheError, write_code};
+pub use connection::ConnectionLimits;
 #[cfg(feature = "compiler")]
 pub use engine::{Architecture, CompileError, Compiler, CompilerTarget};
 pub use engine::{Runtime, RuntimeError};
-pub use connection::ConnectionLimits;
 pub use health::{Health, State};
 pub use listen::{Address, BindError, Endpoint, InvalidEndpoint, Socket, SocketMode};
 pub use log::Log;
 pub use metrics::{Counters, Layout, Metrics};
 pub use observe::ObserveSettings;
 pub use proxies::{Client, ForwardedBy, InvalidProxy, Peer, TrustedProxies};
-pub use server::{ServeError, Server};
+pub use server::{ServeError, Server, raise_descriptor_limit};
 pub use settings::{ServeSettings, Settings, SettingsError, VARIABLES};
 pub use tls::{Tls, TlsError};
 pub use trace::{TraceSettings, TraceSettingsError};

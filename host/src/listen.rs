@@ -46,7 +46,8 @@ impl Socket {
         match &self.kind {
             Kind::Tcp(listener) => listener.local_addr().map_or(Address::Unknown, Address::Tcp),
             Kind::Unix(listener) => {
-                let path = listener.local_addr().ok().and_then(|address| Some(address.as_pathname()?.to_owned()));
+                let path =
+                    listener.local_addr().ok().and_then(|address| Some(address.as_pathname()?.to_owned()));
                 // Bound under another name: see `unix`.
                 let path = self.file.as_ref().map(|file| file.path().to_owned()).or(path);
                 Address::Unix(path.unwrap_or_default())
@@ -59,7 +60,9 @@ impl Socket {
     pub(crate) fn listener(&self) -> io::Result<Listener> {
         Ok(match &self.kind {
             Kind::Tcp(listener) => Listener::Tcp(tokio::net::TcpListener::from_std(listener.try_clone()?)?),
-            Kind::Unix(listener) => Listener::Unix(tokio::net::UnixListener::from_std(listener.try_clone()?)?),
+            Kind::Unix(listener) => {
+                Listener::Unix(tokio::net::UnixListener::from_std(listener.try_clone()?)?)
+            }
         })
     }
 }

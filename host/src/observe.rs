@@ -75,10 +75,10 @@ impl Observer {
     /// [`TlsError`]: spans are to go to an `https` endpoint, and there is
     /// nothing to know its certificate by.
     pub(crate) fn start(settings: ObserveSettings, counters: Counters) -> Result<Self, TlsError> {
-        let exporter = settings.traces.as_ref().map(|traces| Exporter::start(traces, counters)).transpose()?;
+        let exporter =
+            settings.traces.as_ref().map(|traces| Exporter::start(traces, counters)).transpose()?;
         Ok(Self { log: AccessLog::start(settings.access_log, counters), settings, exporter, counters })
     }
-
 
     /// Sends what waits to be logged or exported: at the end of a process.
     pub(crate) async fn finish(&self, limit: Duration) {
@@ -224,3 +224,6 @@ impl RequestContext {
 fn in_flight(counters: Counters) -> Held {
     counters.hold(Count::Requests)
 }
+
+#[cfg(test)]
+mod tests;

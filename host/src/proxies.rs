@@ -76,7 +76,9 @@ impl FromStr for TrustedProxies {
         for word in text.split([',', ' ']).filter(|word| !word.is_empty()) {
             match word {
                 "unix" => trusted.unix = true,
-                "private" => trusted.networks.extend(PRIVATE.iter().filter_map(|network| network.parse::<IpNet>().ok())),
+                "private" => trusted
+                    .networks
+                    .extend(PRIVATE.iter().filter_map(|network| network.parse::<IpNet>().ok())),
                 _ => {
                     let network = word.parse::<IpNet>().or_else(|_| word.parse::<IpAddr>().map(IpNet::from));
                     trusted.networks.push(network.map_err(|_| InvalidProxy(word.to_owned()))?);
@@ -113,13 +115,7 @@ impl TrustedProxies {
 
     /// Who sent a request with `headers` over a connection from `peer`, which
     /// is encrypted if `secure`.
-    pub(crate) fn client(
-        &self,
-        by: ForwardedBy,
-        peer: Peer,
-        secure: Secure,
-        headers: &HeaderMap,
-    ) -> Client {
+    pub(crate) fn client(&self, by: ForwardedBy, peer: Peer, secure: Secure, headers: &HeaderMap) -> Client {
         let direct = Client {
             address: match peer {
                 Peer::Tcp(address) => Some(address.ip().to_canonical()),

@@ -36,6 +36,20 @@ const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nc
 /// Time for spans to reach their collector at the end.
 const LAST_EXPORT: Duration = Duration::from_secs(3);
 
+/// Descriptors that are not for connections: files, the runtime's, the log's.
+const OTHER_DESCRIPTORS: u64 = 64;
+
+/// Allows this process as many open files as it may allow itself, and returns
+/// how many connections these are enough for.
+#[must_use]
+pub fn raise_descriptor_limit() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let limit = if raised.is_ok() { maximum } else { current };
+    limit.unwrap_or(u64::MAX).saturating_sub(OTHER_DESCRIPTORS).max(1)
+}
+
 /// A listening HTTP server: HTTP/1.1 and HTTP/2, by TLS and ALPN, or without
 /// TLS with prior knowledge.
 pub struct Server {

@@ -134,14 +134,23 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         self.parsed(name, default, |text| text.parse().map_err(|error: T::Err| error.to_string()))
     }
 
-    fn number<T: FromStr + PartialOrd + From<u8>>(&self, name: &'static str, default: T) -> Result<T, SettingsError> {
+    fn number<T: FromStr + PartialOrd + From<u8>>(
+        &self,
+        name: &'static str,
+        default: T,
+    ) -> Result<T, SettingsError> {
         self.parsed(name, default, |text| {
             let number = text.parse().ok().filter(|number| *number >= T::from(1));
             number.ok_or_else(|| "expected a number, 1 or more".into())
         })
     }
 
-    fn duration(&self, name: &'static str, default: Duration, least: Duration) -> Result<Duration, SettingsError> {
+    fn duration(
+        &self,
+        name: &'static str,
+        default: Duration,
+        least: Duration,
+    ) -> Result<Duration, SettingsError> {
         self.parsed(name, default, |text| {
             let number = text.parse().ok().map(Duration::from_secs);
             let duration = number.or_else(|| humantime::parse_duration(text).ok());
@@ -172,8 +181,12 @@ impl Settings {
             tls: match (read.text("WHARF_TLS_CERT"), read.text("WHARF_TLS_KEY")) {
                 (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
                 (None, None) => None,
-                (Some(_), None) => return Err(SettingsError::HalfOfTls { set: "WHARF_TLS_CERT", missing: "WHARF_TLS_KEY" }),
-                (None, Some(_)) => return Err(SettingsError::HalfOfTls { set: "WHARF_TLS_KEY", missing: "WHARF_TLS_CERT" }),
+                (Some(_), None) => {
+                    return Err(SettingsError::HalfOfTls { set: "WHARF_TLS_CERT", missing: "WHARF_TLS_KEY" });
+                }
+                (None, Some(_)) => {
+                    return Err(SettingsError::HalfOfTls { set: "WHARF_TLS_KEY", missing: "WHARF_TLS_CERT" });
+                }
             },
             serve: ServeSettings::read(&read)?,
         })
@@ -192,7 +205,8 @@ impl ServeSettings {
                 idle_timeout: timeout("WHARF_IDLE_TIMEOUT", default.limits.idle_timeout)?,
                 send_timeout: timeout("WHARF_SEND_TIMEOUT", default.limits.send_timeout)?,
                 header_size: read.parsed("WHARF_MAX_HEADER_SIZE", default.limits.header_size, |text| {
-                    let size = text.parse::<ByteSize>().ok().and_then(|size| usize::try_from(size.as_u64()).ok());
+                    let size =
+                        text.parse::<ByteSize>().ok().and_then(|size| usize::try_from(size.as_u64()).ok());
                     size.filter(|size| (1 << 10..=1 << 20).contains(size))
                         .ok_or_else(|| "expected a size such as 32KiB, from 1KiB to 1MiB".into())
                 })?,
@@ -250,7 +264,10 @@ mod tests {
             ("WHARF_MAX_HEADER_SIZE", "8KiB"),
         ]);
         let limits = found.unwrap().serve.limits;
-        assert_eq!((limits.idle_timeout, limits.header_timeout), (Duration::from_secs(90), Duration::from_secs(90)));
+        assert_eq!(
+            (limits.idle_timeout, limits.header_timeout),
+            (Duration::from_secs(90), Duration::from_secs(90))
+        );
         assert_eq!(limits.header_size, 8192);
         for (name, value) in [
             ("WHARF_IDLE_TIMEOUT", "0"),

@@ -79,7 +79,9 @@ impl TlsError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Read { .. } => Some("the file must be readable for this user; in images that is user 65532"),
+            Self::Read { .. } => {
+                Some("the file must be readable for this user; in images that is user 65532")
+            }
             Self::Pem { what: "certificate", .. } => {
                 Some("expected the chain, the server's own certificate first: -----BEGIN CERTIFICATE-----")
             }

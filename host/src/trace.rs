@@ -56,9 +56,9 @@ fn random() -> u64 {
     RANDOM.with(|cell| {
         let mut random = cell.take().unwrap_or_else(|| {
             let mut seed = [0; 8];
-            match rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty()) {
-                Ok(8) => fastrand::Rng::with_seed(u64::from_ne_bytes(seed)),
-                _ => fastrand::Rng::new(),
+            match rustls::crypto::ring::default_provider().secure_random.fill(&mut seed) {
+                Ok(()) => fastrand::Rng::with_seed(u64::from_ne_bytes(seed)),
+                Err(_) => fastrand::Rng::new(),
             }
         });
         let number = random.u64(..);
@@ -164,7 +164,8 @@ impl TraceContext {
 fn parse(text: &[u8]) -> Option<(u128, u64, u8)> {
     let (head, rest) = text.split_at_checked(55)?;
     let version = unhex(&head[..2])?;
-    let rest_is_fine = if version == 0 { rest.is_empty() } else { rest.first().is_none_or(|byte| *byte == b'-') };
+    let rest_is_fine =
+        if version == 0 { rest.is_empty() } else { rest.first().is_none_or(|byte| *byte == b'-') };
     if version == 0xff || !rest_is_fine || head[2] != b'-' || head[35] != b'-' || head[52] != b'-' {
         return None;
     }

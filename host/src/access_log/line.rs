@@ -20,8 +20,19 @@ const LONGEST_ROUTE: usize = 128;
 
 /// What a parameter's name has in it whose value is a secret.
 const SECRETS: [&str; 13] = [
-    "token", "key", "secret", "password", "passwd", "pwd", "auth", "signature", "sig", "session", "credential",
-    "jwt", "code",
+    "token",
+    "key",
+    "secret",
+    "password",
+    "passwd",
+    "pwd",
+    "auth",
+    "signature",
+    "sig",
+    "session",
+    "credential",
+    "jwt",
+    "code",
 ];
 
 /// What stands for a value that is not written.
@@ -81,7 +92,11 @@ impl Entry<'_> {
         let (hour, minute, second) = time.to_hms();
         let month = abbreviation(month);
         // Writing to a vector does not fail.
-        let _ = write!(line, "{} - - [{day:02}/{month}/{year}:{hour:02}:{minute:02}:{second:02} +0000] \"", self.client);
+        let _ = write!(
+            line,
+            "{} - - [{day:02}/{month}/{year}:{hour:02}:{minute:02}:{second:02} +0000] \"",
+            self.client
+        );
         escape(line, self.method.as_str().as_bytes(), LONGEST_METHOD);
         line.push(b' ');
         escape(line, self.target().as_bytes(), LONGEST_TARGET);

@@ -119,7 +119,9 @@ impl Activity {
             next = deadline;
         }
         if self.requests.load(Ordering::Relaxed) > 0 || stuck != 0 {
-            return Verdict::LooksAgainAt(next.min(now + limits.header_timeout).min(now + limits.idle_timeout));
+            return Verdict::LooksAgainAt(
+                next.min(now + limits.header_timeout).min(now + limits.idle_timeout),
+            );
         }
         let (deadline, ending) = if !self.has_spoken.load(Ordering::Relaxed) {
             (self.began + limits.header_timeout, Ending::HeaderTimeout)

@@ -135,7 +135,9 @@ impl BindError {
             (Endpoint::Tcp(_), io::ErrorKind::PermissionDenied) => {
                 Some("ports below 1024 need privileges; choose a higher one".into())
             }
-            (Endpoint::Tcp(_), io::ErrorKind::AddrNotAvailable) => Some("this machine has no such address".into()),
+            (Endpoint::Tcp(_), io::ErrorKind::AddrNotAvailable) => {
+                Some("this machine has no such address".into())
+            }
             (Endpoint::Systemd, _) => Some("start it by a .socket unit with one ListenStream=".into()),
             _ => None,
         }
@@ -156,7 +158,8 @@ mod tests {
 
     #[test]
     fn what_is_no_endpoint_is_refused_with_what_would_be_one() {
-        for text in ["", "8080", "localhost:80", "unix:app.sock", "unix:", "fd:-1", "fd:x", "127.0.0.1:99999"] {
+        for text in ["", "8080", "localhost:80", "unix:app.sock", "unix:", "fd:-1", "fd:x", "127.0.0.1:99999"]
+        {
             let error = text.parse::<Endpoint>().unwrap_err().to_string();
             assert!(error.contains(&format!("{text:?}: expected ADDRESS:PORT")), "{error}");
         }

@@ -18,9 +18,7 @@ pub(super) fn from_systemd() -> io::Result<Kind> {
     let is_for_us = number("LISTEN_PID") == Some(std::process::id());
     match number("LISTEN_FDS").filter(|_| is_for_us) {
         Some(1) => take(FIRST),
-        Some(count) => {
-            Err(io::Error::other(format!("LISTEN_FDS passes {count} sockets: expected 1")))
-        }
+        Some(count) => Err(io::Error::other(format!("LISTEN_FDS passes {count} sockets: expected 1"))),
         None => Err(io::Error::other("LISTEN_FDS passes no socket to this process")),
     }
 }

@@ -28,7 +28,9 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // A process that inherited the socket leaves the file to its parent.
-        if self.process == std::process::id() && identity(&self.path).is_ok_and(|found| found == self.identity) {
+        if self.process == std::process::id()
+            && identity(&self.path).is_ok_and(|found| found == self.identity)
+        {
             let _ = fs::remove_file(&self.path);
         }
     }

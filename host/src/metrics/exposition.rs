@@ -20,7 +20,11 @@ const GAUGES: [(Count, &str, &str); 3] = [
 const COUNTERS: [(Count, &str, &str); 5] = [
     (Count::ConnectionsAccepted, "wharf_connections_accepted_total", "Connections accepted."),
     (Count::InstancesStarted, "wharf_instances_started_total", "Instances of workers started."),
-    (Count::LogLinesDropped, "wharf_access_log_lines_dropped_total", "Access log lines that nobody read in time."),
+    (
+        Count::LogLinesDropped,
+        "wharf_access_log_lines_dropped_total",
+        "Access log lines that nobody read in time.",
+    ),
     (Count::SpansExported, "wharf_spans_exported_total", "Spans that the collector took."),
     (Count::SpansDropped, "wharf_spans_dropped_total", "Spans that did not reach the collector."),
 ];
@@ -122,7 +126,11 @@ fn of_requests(metrics: &Metrics, text: &mut Text) {
         text.push(format_args!("{name}{{{labels}}} {}\n", sum(*route, CLASSES + BUCKETS + 1)));
     }
     let name = "wharf_request_failures_total";
-    text.family(name, "counter", "Requests that failed, by route and reason: traps, limits, broken connections.");
+    text.family(
+        name,
+        "counter",
+        "Requests that failed, by route and reason: traps, limits, broken connections.",
+    );
     for (labels, route) in &routes {
         for (failure, reason) in FAILED {
             let value = sum(*route, CLASSES + BUCKETS + 2 + failure as usize);

@@ -122,7 +122,8 @@ impl Layout {
 
     /// All routes: what they are, and how metrics call them.
     pub(super) fn routes(&self) -> impl Iterator<Item = (Route, &str)> {
-        let workers = self.workers.iter().zip(0..).map(|(pattern, index)| (Route::Worker(index), pattern.as_str()));
+        let workers =
+            self.workers.iter().zip(0..).map(|(pattern, index)| (Route::Worker(index), pattern.as_str()));
         FIXED.into_iter().chain(workers)
     }
 }

@@ -17,19 +17,14 @@ impl Usage {
     /// Of the process `id`; what can't be read is zero.
     pub(super) fn of(id: u64) -> Self {
         let read = |file: &str| std::fs::read_to_string(format!("/proc/{id}/{file}")).unwrap_or_default();
-        let rollup = read("smaps_rollup");
-        let kilobytes = |name: &str| {
-            let line = rollup.lines().find_map(|line| line.strip_prefix(name))?;
-            line.split_whitespace().next()?.parse::<u64>().ok()
-        };
-        // Without smaps_rollup (before Linux 4.14, or forbidden): in pages.
-        let pages = || read("statm").split_whitespace().nth(1)?.parse::<u64>().ok();
-        let resident =
-            kilobytes("Rss:").map(|size| size << 10).or_else(|| Some(pages()? * rustix::param::page_size() as u64));
-        let descriptors = std::fs::read_dir(format!("/proc/{id}/fd")).map_or(0, |entries| entries.count() as u64);
+        let (status, rollup) = (read("status"), read("smaps_rollup"));
+        let resident = kilobytes(&status, "VmRSS:").unwrap_or_default();
+        let descriptors =
+            std::fs::read_dir(format!("/proc/{id}/fd")).map_or(0, |entries| entries.count() as u64);
         Self {
-            resident: resident.unwrap_or_default(),
-            proportional: kilobytes("Pss:").map(|size| size << 10).or(resident).unwrap_or_default(),
+            resident,
+            // Before Linux 4.14, or where it is forbidden, there is none.
+            proportional: kilobytes(&rollup, "Pss:").unwrap_or(resident),
             descriptors,
             ticks: ticks(&read("stat")).unwrap_or_default(),
         }
@@ -43,6 +38,12 @@ impl Usage {
             ticks: self.ticks + other.ticks,
         }
     }
+}
+
+/// The line `name` of a file of `/proc`, in bytes.
+fn kilobytes(file: &str, name: &str) -> Option<u64> {
+    let line = file.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
 }
 
 /// User and system time of `/proc/PID/stat`: the 14th and 15th field. The

@@ -7,10 +7,9 @@ use super::*;
 fn layout(patterns: &[&str], processes: usize) -> Layout {
     let mut manifest = Manifest::new("a \"quoted\" app".into(), Site::default());
     for pattern in patterns {
-        let mut worker: Worker = serde_json::from_str(
-            r#"{"name": "w", "pattern": "", "source": "w.wasm", "component": 0}"#,
-        )
-        .unwrap();
+        let mut worker: Worker =
+            serde_json::from_str(r#"{"name": "w", "pattern": "", "source": "w.wasm", "component": 0}"#)
+                .unwrap();
         worker.pattern = (*pattern).to_owned();
         worker.env = BTreeMap::new();
         worker.limits = Limits::default();

@@ -136,7 +136,9 @@ impl Record {
                 trace: details.trace,
             });
         }
-        if let (Some(exporter), Some(context)) = (&observer.exporter, details.trace.filter(|trace| trace.is_sampled())) {
+        if let (Some(exporter), Some(context)) =
+            (&observer.exporter, details.trace.filter(|trace| trace.is_sampled()))
+        {
             let agent = details.user_agent.as_ref();
             exporter.export(Box::new(Span {
                 context,
@@ -166,7 +168,9 @@ impl Drop for Record {
     fn drop(&mut self) {
         let now = Instant::now();
         let duration = now - self.started;
-        if self.progress == Progress::Sending && (self.is_head || self.expected.is_some_and(|all| self.bytes >= all)) {
+        if self.progress == Progress::Sending
+            && (self.is_head || self.expected.is_some_and(|all| self.bytes >= all))
+        {
             self.progress = Progress::Whole;
         }
         let counters = self.observer.counters;

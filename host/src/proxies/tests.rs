@@ -83,8 +83,7 @@ fn a_guest_sees_nothing_that_was_not_believed() {
     ];
     let mut seen = headers(&claims);
     client("", tcp("192.0.2.7"), &claims).tell(&mut seen);
-    let expected =
-        [("accept", "*/*"), ("x-forwarded-for", "192.0.2.7"), ("x-forwarded-proto", "http")];
+    let expected = [("accept", "*/*"), ("x-forwarded-for", "192.0.2.7"), ("x-forwarded-proto", "http")];
     assert_eq!(seen, headers(&expected));
 
     let mut seen = headers(&claims);

@@ -50,7 +50,9 @@ fn a_key_of_another_certificate_is_called_that() {
 fn what_is_no_pem_is_named_and_no_key_is_repeated() {
     let (certificate, key) = pair();
     let cut = &key[..key.len() / 2];
-    for (one, two, what) in [("", key.as_str(), "certificate"), (&certificate, "", "key"), (&certificate, cut, "key")] {
+    for (one, two, what) in
+        [("", key.as_str(), "certificate"), (&certificate, "", "key"), (&certificate, cut, "key")]
+    {
         let error = Files::with(one, two).load().unwrap_err();
         assert!(matches!(&error, TlsError::Pem { what: found, .. } if *found == what), "{error}");
         assert!(error.hint().is_some());

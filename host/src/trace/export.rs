@@ -101,8 +101,15 @@ impl Span {
     /// The method, or what stands for one that is in no list.
     pub(super) fn method(&self) -> &str {
         let known = [
-            Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::CONNECT,
-            Method::OPTIONS, Method::TRACE, Method::PATCH,
+            Method::GET,
+            Method::HEAD,
+            Method::POST,
+            Method::PUT,
+            Method::DELETE,
+            Method::CONNECT,
+            Method::OPTIONS,
+            Method::TRACE,
+            Method::PATCH,
         ];
         if known.contains(&self.method) { self.method.as_str() } else { "_OTHER" }
     }
@@ -291,7 +298,8 @@ async fn connect(host: &str, port: u16) -> Result<TcpStream, ExportError> {
     }
     // Made anew each time: a collector's address changes, and this is seldom.
     let unknown = |error: &dyn std::fmt::Display| ExportError::Resolve(format!("{host}: {error}"));
-    let resolver = TokioResolver::builder_tokio().and_then(|builder| builder.build()).map_err(|e| unknown(&e))?;
+    let resolver =
+        TokioResolver::builder_tokio().and_then(|builder| builder.build()).map_err(|e| unknown(&e))?;
     let addresses = resolver.lookup_ip(host).await.map_err(|error| unknown(&error))?;
     let mut last = ExportError::Resolve(host.to_owned());
     for address in addresses.iter() {
@@ -327,4 +335,27 @@ async fn exchange(
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_collector_will_never_take_is_not_sent_again() {
+        let status = |code: u16| ExportError::Status(StatusCode::from_u16(code).unwrap(), None);
+        assert!([429, 502, 503, 504].into_iter().all(|code| status(code).is_transient()));
+        assert!(![400, 401, 404, 500].into_iter().any(|code| status(code).is_transient()));
+        assert!(ExportError::Timeout.is_transient());
+    }
+
+    #[test]
+    fn pauses_double_unless_the_collector_asks_for_another_one_within_reason() {
+        let asked = |seconds| {
+            let pause = Some(Duration::from_secs(seconds));
+            ExportError::Status(StatusCode::TOO_MANY_REQUESTS, pause).pause(1)
+        };
+        assert_eq!(
+            (1..4).map(|tried| ExportError::Timeout.pause(tried).as_secs()).collect::<Vec<_>>(),
+            [1, 2, 4]
+        );
+        assert_eq!((asked(7).as_secs(), asked(86_400)), (7, LONGEST_PAUSE));
+    }
+}

@@ -69,7 +69,8 @@ impl TraceSettings {
         let error = |(name, value): (String, String), expected| TraceSettingsError { name, value, expected };
         let is_off = get("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
         let exporter = get("OTEL_TRACES_EXPORTER").unwrap_or_else(|| "otlp".into());
-        let Some(endpoint) = either("OTEL_EXPORTER_OTLP_ENDPOINT").filter(|_| !is_off && exporter != "none") else {
+        let Some(endpoint) = either("OTEL_EXPORTER_OTLP_ENDPOINT").filter(|_| !is_off && exporter != "none")
+        else {
             return Ok(None);
         };
         if exporter != "otlp" {
@@ -86,7 +87,10 @@ impl TraceSettings {
             // A secret may be in it: errors don't repeat it.
             Some((name, text)) => pairs(&text)
                 .and_then(|pairs| {
-                    pairs.into_iter().map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?))).collect()
+                    pairs
+                        .into_iter()
+                        .map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)))
+                        .collect()
                 })
                 .ok_or_else(|| error((name, "…".into()), "NAME=VALUE pairs with commas between them"))?,
         };
@@ -114,11 +118,10 @@ impl TraceSettings {
             protocol,
             headers,
             timeout: Duration::from_millis(timeout),
-            resource: resource(&get)
-                .ok_or_else(|| {
-                    let text = get("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
-                    error(("OTEL_RESOURCE_ATTRIBUTES".into(), text), "KEY=VALUE pairs with commas between them")
-                })?,
+            resource: resource(&get).ok_or_else(|| {
+                let text = get("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
+                error(("OTEL_RESOURCE_ATTRIBUTES".into(), text), "KEY=VALUE pairs with commas between them")
+            })?,
             sampler,
             delay: Duration::from_millis(number("OTEL_BSP_SCHEDULE_DELAY", 5000)?),
             queue,
@@ -179,11 +182,15 @@ mod tests {
     use super::*;
 
     fn settings(variables: &[(&str, &str)]) -> Result<Option<TraceSettings>, String> {
-        let find = |name: &str| {
-            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
-        };
+        let find =
+            |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
         let found = TraceSettings::from_variables(find).map_err(|error| error.to_string());
-        found.map(|found| found.map(|mut found| { found.name_service("app"); found }))
+        found.map(|found| {
+            found.map(|mut found| {
+                found.name_service("app");
+                found
+            })
+        })
     }
 
     const ENDPOINT: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/");
@@ -226,7 +233,10 @@ mod tests {
     #[test]
     fn what_is_malformed_is_named_and_secrets_are_not_repeated() {
         let error = settings(&[ENDPOINT, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]).unwrap_err();
-        assert!(error.starts_with("malformed OTEL_EXPORTER_OTLP_PROTOCOL \"grpc\": expected http/"), "{error}");
+        assert!(
+            error.starts_with("malformed OTEL_EXPORTER_OTLP_PROTOCOL \"grpc\": expected http/"),
+            "{error}"
+        );
         let error = settings(&[ENDPOINT, ("OTEL_EXPORTER_OTLP_HEADERS", "s3cret")]).unwrap_err();
         assert!(!error.contains("s3cret"), "{error}");
         for (name, value) in [
