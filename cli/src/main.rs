@@ -9,6 +9,7 @@ mod git;
 mod image;
 mod metadata;
 mod native;
+mod operations;
 mod output;
 mod places;
 mod progress;

@@ -17,6 +17,8 @@ use crate::code::{CodeDir, CodeError, HostCode};
 use crate::compression;
 use crate::engine::Runtime;
 use crate::grants::{GrantError, Granter};
+use crate::metrics::Route;
+use crate::observe::RequestContext;
 use crate::outcome::Outcome;
 use crate::site::Site;
 use crate::site_headers::SiteHeaders;
@@ -168,7 +170,11 @@ impl App {
     }
 
     /// Answers one request.
-    pub(crate) async fn respond(&self, request: Request<Incoming>) -> Response<Body> {
+    pub(crate) async fn respond(
+        &self,
+        request: Request<Incoming>,
+        context: &RequestContext,
+    ) -> Response<Body> {
         // Both share the request's buffer: nothing is copied.
         let uri = request.uri().clone();
         let host = self.asks_for_host.then(|| host_of(&request)).flatten();
@@ -181,9 +187,13 @@ impl App {
             }
             Err(outcome) => return outcome.into_response(None, isolated),
         };
-        let outcome = self.answer(host, &path, request).await;
+        let outcome = self.answer(host, &path, request, context).await;
+        context.became(&outcome);
         let is_static = !matches!(outcome, Outcome::Worker(_));
         let mut response = outcome.into_response(uri.query(), isolated);
+        if is_static {
+            context.sign(&mut response);
+        }
         // As on Pages: a worker's headers are its own, and so are our failures.
         if is_static && !self.headers.is_empty() && !response.status().is_server_error() {
             self.headers.apply(host, &path, response.headers_mut());
@@ -191,11 +201,23 @@ impl App {
         response
     }
 
-    async fn answer(&self, host: &str, path: &str, mut request: Request<Incoming>) -> Outcome {
+    async fn answer(
+        &self,
+        host: &str,
+        path: &str,
+        mut request: Request<Incoming>,
+        context: &RequestContext,
+    ) -> Outcome {
         let site = &self.manifest.site;
         let (method, headers) = (request.method(), request.headers());
         let reads = if matches!(*method, Method::GET | Method::HEAD) { Reads::Yes } else { Reads::No };
         let Found { target, rewritten } = self.routes.find(host, path, reads);
+        context.routed(match target {
+            Target::Asset(_) => Route::Static,
+            Target::Worker(index, _) => Route::Worker(u32::try_from(index).unwrap_or_default()),
+            Target::Redirect(_) | Target::Elsewhere { .. } => Route::Redirect,
+            Target::NotFound(_) => Route::NotFound,
+        });
         match target {
             Target::Asset(index) => self.site.answer(index, &site.files[index], method, headers),
             Target::Worker(index, params) => {
@@ -203,7 +225,7 @@ impl App {
                     rewrite(request.uri_mut(), rewritten);
                 }
                 let terms = compression::Terms::of(&request);
-                match self.workers[index].answer(request, &params).await {
+                match self.workers[index].answer(request, &params, context).await {
                     Outcome::Worker(response) => Outcome::Worker(compression::compress(response, terms)),
                     other => other,
                 }

@@ -65,6 +65,11 @@ impl Log {
         }
     }
 
+    /// Queues `lines` as one write, all or nothing; `false` if there was no room.
+    pub(crate) fn lines(self, lines: Vec<u8>) -> bool {
+        QUEUED.try_send(Message::Write(lines)).is_ok()
+    }
+
     fn queue(bytes: &[u8]) -> usize {
         let bytes = &bytes[..bytes.len().min(LARGEST_WRITE)];
         let _ = QUEUED.try_send(Message::Write(bytes.to_vec()));

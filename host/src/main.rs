@@ -1,19 +1,22 @@
 //! `wharf-host`: serves the app that it finds beside it in an image.
 
 use std::env;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tokio::sync::Notify;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 use wharf_app::MANIFEST_FILE;
-use wharf_host::{App, AppError, AppSource, BindError, Crew, HostCode, Log, Membership, Runtime, Server};
+use wharf_host::{
+    Admin, App, AppError, AppSource, BindError, Crew, Health, HostCode, Layout, Log, Membership, Metrics,
+    Runtime, Server, Settings, Tls, TlsError, raise_descriptor_limit,
+};
 
 const USAGE: &str = "\
 wharf-host: serves a wharf app
@@ -21,40 +24,32 @@ wharf-host: serves a wharf app
 Usage: wharf-host [--help | --version]
 
 Environment:
-  WHARF_APP   the app's manifest             [default: /app/wharf.json]
-  WHARF_ADDR  the address to listen on       [default: 0.0.0.0:8080]
-  WHARF_PROCESSES  processes under load at most  [default: auto, one a core]
-  WHARF_LOG   error, warn, info or debug     [default: info]
+  WHARF_APP                the app's manifest                    [default: /app/wharf.json]
+  WHARF_ADDR               ADDRESS:PORT, unix:/PATH, fd:NUMBER or systemd
+                                                                 [default: 0.0.0.0:8080]
+  WHARF_SOCKET_MODE        mode of a Unix socket                 [default: 660]
+  WHARF_LOG                error, warn, info or debug            [default: info]
+  WHARF_ACCESS_LOG         off, text or json                     [default: off]
+  WHARF_PROCESSES          under load at most                    [default: auto, one a core]
+  WHARF_ADMIN_ADDR         where /healthz, /readyz and /metrics are, or off; for example
+                           127.0.0.1:9090                        [default: off]
+  WHARF_TLS_CERT           PEM file of the certificate chain; read again on SIGHUP
+  WHARF_TLS_KEY            PEM file of its key
+  WHARF_TRUSTED_PROXIES    addresses, networks, \"private\", \"unix\"  [default: none]
+  WHARF_FORWARDED_HEADER   x-forwarded or forwarded              [default: x-forwarded]
+  WHARF_MAX_CONNECTIONS    connections at once; then 503         [default: 10000]
+  WHARF_MAX_STREAMS        requests at once on one of HTTP/2     [default: 128]
+  WHARF_MAX_HEADER_SIZE    head of a request; then 431           [default: 64KiB]
+  WHARF_HANDSHAKE_TIMEOUT  for TLS                               [default: 10s]
+  WHARF_HEADER_TIMEOUT     for the head of a request             [default: 30s]
+  WHARF_IDLE_TIMEOUT       between two requests                  [default: 75s]
+  WHARF_SEND_TIMEOUT       for a client that takes nothing       [default: 60s]
+  WHARF_DRAIN_DELAY        accepting after SIGTERM               [default: 0s]
+  WHARF_DRAIN_TIMEOUT      for requests in flight after that     [default: 10s]
+  OTEL_EXPORTER_OTLP_ENDPOINT and further OTEL_* variables       [default: no traces]
 
 Example: WHARF_APP=./app/wharf.json WHARF_ADDR=127.0.0.1:8080 wharf-host
 ";
-
-/// What the environment asks for.
-struct Settings {
-    app: PathBuf,
-    address: SocketAddr,
-    /// Processes at most; `None`: one a core.
-    processes: Option<usize>,
-}
-
-impl Settings {
-    fn from_env() -> anyhow::Result<Self> {
-        let address = env::var("WHARF_ADDR").unwrap_or_else(|_| "0.0.0.0:8080".into());
-        let processes = match env::var("WHARF_PROCESSES").as_deref() {
-            Err(_) | Ok("auto") => None,
-            Ok(text) => Some(text.parse().ok().filter(|count| *count > 0).with_context(|| {
-                format!("malformed WHARF_PROCESSES {text:?}: expected a number from 1, or auto")
-            })?),
-        };
-        Ok(Self {
-            processes,
-            app: env::var_os("WHARF_APP").unwrap_or_else(|| "/app/wharf.json".into()).into(),
-            address: address
-                .parse()
-                .with_context(|| format!("malformed WHARF_ADDR {address:?}: expected ADDRESS:PORT"))?,
-        })
-    }
-}
 
 #[allow(clippy::print_stdout, clippy::print_stderr)]
 fn main() -> ExitCode {
@@ -77,7 +72,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            if let Some(hint) = hint(&error) {
+            let hint = error.downcast_ref::<BindError>().and_then(BindError::hint);
+            let tls = || error.chain().find_map(|cause| cause.downcast_ref::<TlsError>()?.hint());
+            let app = || error.downcast_ref::<AppError>().and_then(AppError::hint);
+            if let Some(hint) = hint.or_else(|| tls().map(str::to_owned)).or_else(app) {
                 eprintln!("hint: {hint}");
             }
             ExitCode::FAILURE
@@ -85,56 +83,138 @@ fn main() -> ExitCode {
     }
 }
 
-fn hint(error: &anyhow::Error) -> Option<String> {
-    let bind = error.downcast_ref::<BindError>().and_then(BindError::hint).map(Into::into);
-    bind.or_else(|| error.downcast_ref::<AppError>()?.hint())
-}
-
 fn run() -> anyhow::Result<()> {
-    let settings = Settings::from_env()?;
+    let variable = |name: &str| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    let settings = Settings::from_variables(variable)?;
     start_log()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let served = runtime.block_on(serve(&settings));
+    let served = runtime.block_on(serve(settings));
     // A thread may still read a file for a client that does not take it.
     runtime.shutdown_timeout(Duration::from_secs(1));
     Log.flush();
     served
 }
 
-async fn serve(settings: &Settings) -> anyhow::Result<()> {
+async fn serve(mut settings: Settings) -> anyhow::Result<()> {
     // Before anything that takes time: as process 1 the kernel drops signals
     // that nobody asked for, and a stop during the start must not be lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let is_manifest = settings.app.file_name().is_some_and(|name| name == MANIFEST_FILE);
-    let Some(dir) = settings.app.parent().filter(|_| is_manifest) else {
-        bail!("WHARF_APP is {:?}: expected the path of a file {MANIFEST_FILE}", settings.app);
-    };
-    let source = AppSource::sealed(dir, HostCode::from_env(dir)?)?;
-    let load = || Ok::<_, anyhow::Error>(Arc::new(App::load(&Runtime::new()?, source)?));
+    let hangup = signal(SignalKind::hangup())?;
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
     };
-    if let Some(membership) = Membership::from_env()? {
-        Server::join(membership)?.serve(load()?, stop).await;
-        return Ok(());
+    let limit = raise_descriptor_limit();
+    settings.serve.max_connections = settings.serve.max_connections.min(limit);
+    match Membership::from_env()? {
+        None => serve_first(settings, hangup, stop).await,
+        Some(membership) => serve_further(settings, membership, hangup, stop).await,
     }
-    // Before the app: what connects while it loads waits instead of failing.
-    let server = Server::bind(settings.address).await?.with_crew(Crew::new(settings.processes)?);
-    let app = load()?;
+}
+
+/// Serves as the process that was started from outside.
+async fn serve_first(
+    settings: Settings,
+    hangup: Signal,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let (health, metrics) = (Health::default(), Arc::new(OnceLock::new()));
+    if let Some(endpoint) = &settings.admin {
+        let socket = endpoint.bind(settings.socket_mode)?;
+        info!(address = %socket.address(), "admin listener");
+        let admin = Admin { health: health.clone(), metrics: Arc::clone(&metrics) };
+        tokio::spawn(async move {
+            if let Err(error) = admin.serve(socket).await {
+                error!(%error, "admin listener failed");
+            }
+        });
+    }
+    let tls = load_tls(&settings)?;
+    let app = Arc::new(load()?);
+    let processes = Crew::limit(settings.processes);
+    let layout = Layout::new(app.manifest(), processes);
+    let crew = Crew::new(processes, layout.words())?;
+    tokio::spawn(reload(tls.clone(), hangup, Some(crew.reload())));
+    let metrics = metrics.get_or_init(|| Metrics::new(layout, crew.metrics_memory()));
+    let socket = settings.endpoint.bind(settings.socket_mode)?;
     info!(
         app = app.manifest().name,
-        address = %server.address(),
+        address = %socket.address(),
         files = app.manifest().site.files.len(),
         workers = app.manifest().workers.len(),
+        tls = tls.is_some(),
         "listening"
     );
-    server.serve(app, stop).await;
+    let mut server = Server::new(socket, settings.serve).with_metrics(health, metrics.clone()).with_crew(crew);
+    if let Some(tls) = tls {
+        server = server.with_tls(tls);
+    }
+    server.run(app, stop).await?;
     info!("stopped");
     Ok(())
+}
+
+/// Serves beside the process that started this one.
+async fn serve_further(
+    settings: Settings,
+    membership: Membership,
+    hangup: Signal,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let tls = load_tls(&settings)?;
+    tokio::spawn(reload(tls.clone(), hangup, None));
+    let app = Arc::new(load()?);
+    let layout = Layout::new(app.manifest(), membership.processes());
+    let memory = membership.metrics_memory();
+    if memory.len() < layout.words() {
+        bail!("{} has changed since the first process started", manifest_path().display());
+    }
+    let metrics = Metrics::new(layout, memory);
+    let mut server = Server::join(membership, settings.serve)?.with_metrics(Health::default(), metrics);
+    if let Some(tls) = tls {
+        server = server.with_tls(tls);
+    }
+    Ok(server.run(app, stop).await?)
+}
+
+fn load_tls(settings: &Settings) -> Result<Option<Arc<Tls>>, TlsError> {
+    settings.tls.as_ref().map(|(certificate, key)| Ok(Arc::new(Tls::load(certificate, key)?))).transpose()
+}
+
+fn manifest_path() -> PathBuf {
+    env::var_os("WHARF_APP").map_or_else(|| PathBuf::from("/app").join(MANIFEST_FILE), PathBuf::from)
+}
+
+fn load() -> anyhow::Result<App> {
+    let path = manifest_path();
+    let is_manifest = path.file_name().is_some_and(|name| name == MANIFEST_FILE);
+    let Some(dir) = path.parent().filter(|_| is_manifest) else {
+        bail!("WHARF_APP is {path:?}: expected the path of a file {MANIFEST_FILE}");
+    };
+    let source = AppSource::sealed(dir, HostCode::from_env(dir)?)?;
+    Ok(App::load(&Runtime::new()?, source)?)
+}
+
+/// Reads the certificate anew on each SIGHUP. Without TLS the signal is taken,
+/// so that it does not end the program, and nothing happens.
+/// The other processes are told, too.
+async fn reload(tls: Option<Arc<Tls>>, mut hangup: Signal, others: Option<Arc<Notify>>) {
+    while hangup.recv().await.is_some() {
+        if let Some(others) = &others {
+            others.notify_one();
+        }
+        let Some(tls) = &tls else { continue };
+        match tls.reload() {
+            Ok(()) => info!("TLS certificate reloaded"),
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                error!(error = format!("{error:#}"), "TLS certificate not reloaded: the old one stays");
+            }
+        }
+    }
 }
 
 fn start_log() -> anyhow::Result<()> {

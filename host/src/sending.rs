@@ -16,6 +16,7 @@ const LEAST: usize = 16 << 10;
 
 /// A connection. What is written of a mapped file the kernel sends by itself
 /// (`sendfile`), all else is copied as ever.
+#[derive(Debug)]
 pub(crate) struct Sending(TcpStream);
 
 impl Sending {

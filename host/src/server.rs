@@ -1,53 +1,75 @@
 //! Connections: accepting them, and letting them end well.
 
-use std::convert::Infallible;
 use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::AsFd;
-use std::panic::AssertUnwindSafe;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info, warn};
 
 use crate::app::App;
-use crate::body::Body;
-use crate::outcome::Outcome;
+use crate::connection::{Activity, Protocols, Stopping};
+use crate::health::Health;
+use crate::listen::{Address, BindError, Endpoint, Listener, Raw, Socket, SocketMode};
+use crate::metrics::{Count, Counters, Layout, Metrics};
+use crate::observe::{Connected, Observed, Observer};
 use crate::processes::{Board, Crew, Leave, Membership, publish};
-use crate::sending::Sending;
-
-/// Time for a client to send its headers; past it the connection is closed.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Time for requests in flight to end once the server is told to stop.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Time for a process to end once its connections have.
-const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
+use crate::proxies::Peer;
+use crate::settings::ServeSettings;
+use crate::tls::{Tls, TlsError};
 
 /// Pause after a connection could not be accepted for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections that are being refused at once; further ones just end.
+const REFUSALS: usize = 64;
+
+/// Time for a refused client to read why.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+
+/// What a refused client reads (RFC 9110, 15.6.4).
+const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
+    content-type: text/plain; charset=utf-8\r\ncontent-length: 24\r\n\r\n503 Service Unavailable\n";
+
+/// Time for spans to reach their collector at the end.
+const LAST_EXPORT: Duration = Duration::from_secs(3);
+
+/// Time for a process to end once its connections have.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Time in which another process may take a connection before one that has
 /// more than its share does.
 const ACCEPT_DELAY: Duration = Duration::from_millis(1);
 
-/// A listening HTTP server: HTTP/1.1, and HTTP/2 with prior knowledge.
+/// Descriptors that are not for connections: files, the runtime's, the log's.
+const OTHER_DESCRIPTORS: u64 = 64;
+
+/// Allows this process as many open files as it may allow itself, and returns
+/// how many connections these are enough for.
+#[must_use]
+pub fn raise_descriptor_limit() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let limit = if raised.is_ok() { maximum } else { current };
+    limit.unwrap_or(u64::MAX).saturating_sub(OTHER_DESCRIPTORS).max(1)
+}
+
+/// A listening HTTP server: HTTP/1.1 and HTTP/2, by TLS and ALPN, or without
+/// TLS with prior knowledge.
 pub struct Server {
-    listener: TcpListener,
-    address: SocketAddr,
+    socket: Socket,
+    settings: ServeSettings,
+    tls: Option<Arc<Tls>>,
+    health: Health,
+    metrics: Option<Metrics>,
     board: Board,
     place: Place,
 }
@@ -62,217 +84,265 @@ enum Place {
     Further(Leave),
 }
 
-/// The address can't be listened on.
+/// A server can't begin to serve.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}")]
-pub struct BindError {
-    address: SocketAddr,
-    #[source]
-    source: io::Error,
-}
-
-impl BindError {
-    /// What the user can do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        match self.source.kind() {
-            io::ErrorKind::AddrInUse => Some(format!(
-                "port {} is in use by another program; choose another one, or 0 for any free port",
-                self.address.port()
-            )),
-            io::ErrorKind::PermissionDenied => {
-                Some("ports below 1024 need privileges; choose a higher one".into())
-            }
-            io::ErrorKind::AddrNotAvailable => Some("this machine has no such address".into()),
-            _ => None,
-        }
-    }
+pub enum ServeError {
+    /// The socket can't be watched.
+    #[error("cannot accept connections")]
+    Listen(#[source] io::Error),
+    /// Spans can't be exported.
+    #[error("cannot export spans")]
+    Traces(#[source] TlsError),
+    /// The process that started this one is gone.
+    #[error("cannot tell the first process that this one serves")]
+    Join(#[source] io::Error),
 }
 
 impl Server {
-    /// Listens on `address`; port 0 takes any free one.
+    /// A server with default settings that listens on `address`; port 0 takes
+    /// any free one.
     ///
     /// # Errors
     /// [`BindError`]: the address is in use, or not this machine's.
+    #[allow(clippy::unused_async)]
     pub async fn bind(address: SocketAddr) -> Result<Self, BindError> {
-        let error = |source| BindError { address, source };
-        let listener = TcpListener::bind(address).await.map_err(error)?;
-        let address = listener.local_addr().map_err(error)?;
-        Ok(Self { listener, address, board: Board::alone(), place: Place::Alone })
+        let socket = Endpoint::Tcp(address).bind(SocketMode::default())?;
+        Ok(Self::new(socket, ServeSettings::default()))
     }
 
-    /// Serves with the processes of `crew` too, as load asks for them.
+    /// A server of connections to `socket`.
+    #[must_use]
+    pub fn new(socket: Socket, settings: ServeSettings) -> Self {
+        Self {
+            socket,
+            settings,
+            tls: None,
+            health: Health::default(),
+            metrics: None,
+            board: Board::alone(),
+            place: Place::Alone,
+        }
+    }
+
+    /// The same, with the processes of `crew` too, as load asks for them.
     #[must_use]
     pub fn with_crew(self, crew: Crew) -> Self {
         Self { board: crew.board(), place: Place::First(crew), ..self }
     }
 
-    /// Accepts from the socket of the process that started this one.
+    /// A server of connections to the socket of the process that started this
+    /// one.
     ///
     /// # Errors
     /// It handed over something else.
-    pub fn join(membership: Membership) -> io::Result<Self> {
-        let (board, listener, leave) = membership.into_parts();
-        let listener = TcpListener::from_std(listener.into())?;
-        let address = listener.local_addr()?;
-        Ok(Self { listener, address, board, place: Place::Further(leave) })
+    pub fn join(membership: Membership, settings: ServeSettings) -> io::Result<Self> {
+        let (board, socket, leave) = membership.into_parts();
+        let socket = Socket::try_from(socket)?;
+        Ok(Self { board, place: Place::Further(leave), ..Self::new(socket, settings) })
     }
 
-    /// The address that it listens on, with the port that it got.
+    /// The same, by TLS alone.
     #[must_use]
-    pub const fn address(&self) -> SocketAddr {
-        self.address
+    pub fn with_tls(self, tls: Arc<Tls>) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
+    /// The same, whose state and counters others see.
+    #[must_use]
+    pub fn with_metrics(self, health: Health, metrics: Metrics) -> Self {
+        Self { health, metrics: Some(metrics), ..self }
+    }
+
+    /// The TCP address that it listens on, with the port that it got; of
+    /// another socket, `0.0.0.0:0`.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        match self.socket.address() {
+            Address::Tcp(address) => address,
+            Address::Unix(_) | Address::Unknown => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        }
+    }
+
+    /// Serves as [`Server::run`]; if it can't, the log says so.
+    pub async fn serve(self, app: Arc<App>, stop: impl Future<Output = ()>) {
+        if let Err(error) = self.run(app, stop).await {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            error!(%error, cause, "cannot serve");
+        }
     }
 
     /// Serves `app` until `stop` completes, then lets requests in flight end
-    /// for up to ten seconds.
-    pub async fn serve(self, app: Arc<App>, stop: impl Future<Output = ()>) {
-        let Self { listener, board, place, .. } = self;
+    /// for as long as the settings allow.
+    ///
+    /// # Errors
+    /// [`ServeError`]: it could not begin.
+    pub async fn run(self, app: Arc<App>, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let Self { socket, settings, tls, health, metrics, board, place } = self;
+        let metrics = metrics.unwrap_or_else(|| Metrics::of_one_process(Layout::new(app.manifest(), 1)));
+        let counters = metrics.process(board.index());
+        let listener = socket.listener().map_err(ServeError::Listen)?;
+        let mut observe = settings.observe.clone();
+        if let Some(traces) = &mut observe.traces {
+            traces.name_service(&app.manifest().name);
+        }
+        let observer = Arc::new(Observer::start(observe, counters).map_err(ServeError::Traces)?);
+        let (stopper, stopping) = watch::channel(false);
+        let acceptor = Acceptor {
+            listener,
+            protocols: Arc::new(Protocols::new(settings.limits, counters)),
+            max_connections: settings.max_connections,
+            refusals: Arc::new(Semaphore::new(REFUSALS)),
+            metrics: metrics.clone(),
+            app,
+            tls,
+            observer: Arc::clone(&observer),
+            counters,
+            board: board.clone(),
+        };
+        let (mut crew, mut leave) = match place {
+            Place::Alone => (None, None),
+            Place::First(crew) => (Some(crew), None),
+            Place::Further(leave) => (None, Some(leave)),
+        };
         board.serve(true);
-        let mut crew = None;
-        let stop = match place {
-            Place::Alone => stop.left_future(),
-            Place::First(first) => {
-                crew = Some(first);
-                stop.left_future()
-            }
-            Place::Further(mut leave) => {
-                if leave.ready().await.is_err() {
-                    return;
-                }
-                async move {
-                    tokio::select! {
-                        () = stop => {}
-                        () = leave.told() => {}
-                    }
-                }
-                .right_future()
+        health.ready();
+        if let Some(leave) = &mut leave {
+            leave.ready().await.map_err(ServeError::Join)?;
+        }
+        let stop = async {
+            stop.await;
+            health.draining();
+            sleep(settings.drain_delay).await;
+        };
+        let dismissed = async {
+            match leave {
+                Some(leave) => leave.told().await,
+                None => pending().await,
             }
         };
-        let connections = GracefulShutdown::new();
-        accept_until(stop, &listener, &app, &board, &connections, crew.as_mut()).await;
+        let watch = async {
+            match &mut crew {
+                Some(crew) => crew.manage(&socket, &metrics).await,
+                None => publish(&board).await,
+            }
+        };
+        tokio::select! {
+            () = stop => {}
+            () = dismissed => {}
+            () = watch => {}
+            () = acceptor.accept(&stopping) => {}
+        }
         board.serve(false);
-        drop(listener);
-        info!(connections = connections.count(), "draining");
+        drop((acceptor, socket, stopping));
         let others = async {
             if let Some(crew) = crew {
-                crew.disband(DRAIN_TIMEOUT + EXIT_TIMEOUT).await;
+                crew.disband(settings.drain_timeout + LAST_EXPORT + EXIT_TIMEOUT, &metrics).await;
             }
         };
+        info!(connections = stopper.receiver_count(), "draining");
+        stopper.send_replace(true);
         let ours = async {
-            if timeout(DRAIN_TIMEOUT, connections.shutdown()).await.is_err() {
-                warn!("requests still in flight were cut off");
+            if timeout(settings.drain_timeout, stopper.closed()).await.is_err() {
+                warn!(connections = stopper.receiver_count(), "requests still in flight are cut off");
             }
+            observer.finish(LAST_EXPORT).await;
         };
         tokio::join!(others, ours);
+        Ok(())
     }
 }
 
-/// Accepts connections, and manages `crew`, until `stop` completes.
-async fn accept_until(
-    stop: impl Future<Output = ()>,
-    listener: &TcpListener,
-    app: &Arc<App>,
-    board: &Board,
-    connections: &GracefulShutdown,
-    crew: Option<&mut Crew>,
-) {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(HEADER_TIMEOUT);
-    let shared = match listener.as_fd().try_clone_to_owned() {
-        Ok(shared) => shared,
-        Err(error) => {
-            error!(%error, "the listening socket can't be shared");
-            return;
-        }
-    };
-    let mut stop = std::pin::pin!(stop);
-    let mut watch = std::pin::pin!(async {
-        match crew {
-            Some(crew) => crew.manage(&shared).await,
-            None => publish(board).await,
-        }
-    });
-    loop {
-        tokio::select! {
-            accepted = accept(listener, board) => match accepted {
-                Ok(stream) => serve_connection(&builder, stream, Arc::clone(app), board, connections),
+/// Accepts connections and serves each in a task of its own.
+struct Acceptor {
+    listener: Listener,
+    protocols: Arc<Protocols>,
+    max_connections: u64,
+    refusals: Arc<Semaphore>,
+    metrics: Metrics,
+    app: Arc<App>,
+    tls: Option<Arc<Tls>>,
+    observer: Arc<Observer>,
+    counters: Counters,
+    board: Board,
+}
+
+impl Acceptor {
+    async fn accept(&self, stopping: &Stopping) {
+        loop {
+            if self.board.has_more_than_its_share() {
+                sleep(ACCEPT_DELAY).await;
+            }
+            match self.listener.accept().await {
+                Ok((stream, peer)) => self.serve(stream, peer, stopping.clone()),
+                // Gone before it was accepted.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     warn!(%error, "connection can't be accepted");
                     sleep(ACCEPT_PAUSE).await;
                 }
-            },
-            () = &mut watch => {}
-            () = &mut stop => break,
+            }
         }
+    }
+
+    fn serve(&self, stream: Raw, peer: Peer, stopping: Stopping) {
+        self.counters.add(Count::ConnectionsAccepted);
+        if self.metrics.connections() >= self.max_connections {
+            self.counters.add(Count::ConnectionLimit);
+            self.refuse(stream);
+            return;
+        }
+        let held = (self.counters.hold(Count::Connections), self.board.connect());
+        let board = self.board.clone();
+        let (app, tls) = (Arc::clone(&self.app), self.tls.clone());
+        let (protocols, observer) = (Arc::clone(&self.protocols), Arc::clone(&self.observer));
+        tokio::spawn(async move {
+            let activity = Arc::new(Activity::new());
+            let noted = Arc::clone(&activity);
+            let respond = |secure| {
+                let connected = Connected { observer, activity: noted, peer, secure };
+                move |request| respond(board.clone(), connected.clone(), Arc::clone(&app), request)
+            };
+            protocols.serve(stream, tls.as_deref(), activity, stopping, respond).await;
+            drop(held);
+        });
+    }
+
+    /// Says that there are too many, to who speaks HTTP/1.1 without TLS.
+    fn refuse(&self, mut stream: Raw) {
+        let Ok(slot) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
+        if self.tls.is_some() {
+            return;
+        }
+        tokio::spawn(async move {
+            let told = timeout(REFUSAL_TIME, async {
+                stream.write_all(REFUSAL).await?;
+                stream.shutdown().await?;
+                // Who closes with bytes unread resets the connection, and the
+                // client may lose the answer.
+                let mut bytes = [0; 1024];
+                while stream.read(&mut bytes).await? > 0 {}
+                io::Result::Ok(())
+            });
+            let told = told.await.is_ok_and(|told| told.is_ok());
+            debug!(told, "connection refused: there are too many");
+            drop(slot);
+        });
     }
 }
 
-/// Accepts a connection once it is this process's turn.
-async fn accept(listener: &TcpListener, board: &Board) -> io::Result<TcpStream> {
-    if board.has_more_than_its_share() {
-        sleep(ACCEPT_DELAY).await;
-    }
-    Ok(listener.accept().await?.0)
-}
-
-fn serve_connection(
-    builder: &auto::Builder<TokioExecutor>,
-    stream: TcpStream,
-    app: Arc<App>,
-    board: &Board,
-    connections: &GracefulShutdown,
-) {
-    // Answers are written whole; waiting for more would only delay them.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "TCP_NODELAY can't be set");
-    }
-    let spoke = Arc::new(AtomicBool::new(false));
-    let has_spoken = Arc::clone(&spoke);
-    let connected = board.connect();
-    let board = board.clone();
-    let service = service_fn(move |request| {
-        has_spoken.store(true, Ordering::Relaxed);
-        respond(Arc::clone(&app), board.clone(), request)
-    });
-    let connection = builder.serve_connection(TokioIo::new(Sending::new(stream)), service);
-    let connection = connections.watch(connection.into_owned());
-    // Until hyper knows which HTTP is spoken, it has no timer of its own.
-    let silent = async move {
-        sleep(HEADER_TIMEOUT).await;
-        if spoke.load(Ordering::Relaxed) {
-            pending::<()>().await;
-        }
-    };
-    tokio::spawn(async move {
-        tokio::select! {
-            ended = connection => if let Err(error) = ended {
-                debug!(error, "connection ended early");
-            },
-            () = silent => debug!("connection without a request closed"),
-        }
-        drop(connected);
-    });
-}
-
-/// Answers one request, whatever happens on the way.
+/// Answers one request, and ends its connection where another process should
+/// have it.
 async fn respond(
-    app: Arc<App>,
     board: Board,
+    connected: Connected,
+    app: Arc<App>,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
+) -> Response<Observed> {
     board.stir();
     let version = request.version();
-    // Nothing that a request changes outlives it, but counters and caches
-    // that are never half-written.
-    let answered = AssertUnwindSafe(app.respond(request)).catch_unwind().await;
-    let mut response = answered.unwrap_or_else(|_| {
-        error!("a request failed by a defect of the host");
-        Outcome::HostFailed.into_response(None, false)
-    });
+    let mut response = connected.observe(app, request).await;
     if version < Version::HTTP_2 && board.should_shed() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(response)
+    response
 }

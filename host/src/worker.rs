@@ -35,8 +35,11 @@ use self::instance::{Idle, Instance, State};
 use crate::body::Body;
 use crate::engine::MAX_INSTANCES;
 use crate::grants::{self, Grants};
+use crate::metrics::Held;
+use crate::observe::RequestContext;
 use crate::outcome::Outcome;
-use crate::ticker::Ticker;
+use crate::ticker::{Running, Ticker};
+use crate::trace::RequestId;
 
 /// Tells the guest which worker of its component is meant.
 const WORKER_HEADER: HeaderName = HeaderName::from_static("wharf-worker");
@@ -74,7 +77,8 @@ pub(crate) struct Worker {
 struct Turn {
     _slot: OwnedSemaphorePermit,
     _turn: OwnedSemaphorePermit,
-    _running: crate::ticker::Running,
+    _running: Running,
+    _counted: Held,
 }
 
 /// Why a guest gave no response.
@@ -119,25 +123,34 @@ impl Worker {
     }
 
     /// Lets an instance answer `request`.
-    pub(crate) async fn answer(&self, request: Request<Incoming>, params: &Params) -> Outcome {
+    pub(crate) async fn answer(
+        &self,
+        mut request: Request<Incoming>,
+        params: &Params,
+        context: &RequestContext,
+    ) -> Outcome {
         let limits = &self.description.limits;
         let deadline = deadline_in(limits.timeout());
         if request.body().size_hint().lower() > limits.body {
             return Outcome::BodyTooLarge;
         }
-        let Some(turn) = self.turn(deadline).await else { return Outcome::Busy };
+        let Some(turn) = self.turn(deadline, context).await else { return Outcome::Busy };
         let too_large = Arc::new(AtomicBool::new(false));
+        context.tell(&mut request);
+        let id = context.request_id();
+        context.tell(&mut request);
+        let id = context.request_id();
         let request = self.prepare(request, params, &too_large);
         let (sender, mut receiver) = oneshot::channel();
         let end = Arc::new(End::default());
-        let mut call = Box::pin(self.call(request, sender, turn, deadline, Arc::clone(&end)));
+        let mut call = Box::pin(self.call(request, sender, turn, deadline, Arc::clone(&end), id));
         let outcome = tokio::select! {
             // In this order: most guests are done when first asked.
             biased;
             ended = &mut call => match (receiver.try_recv(), ended) {
                 (Ok(response), _) => self.respond(response, |body, limit| WorkerBody::ended(body, end, limit)),
                 (Err(_), Ok(())) => {
-                    error!(worker = self.description.name, "worker gave no response");
+                    error!(worker = self.description.name, request = %id, "worker gave no response");
                     Outcome::WorkerFailed
                 }
                 (Err(_), Err(Failure::Failed)) => Outcome::WorkerFailed,
@@ -156,7 +169,7 @@ impl Worker {
     }
 
     /// Waits until the worker may run; `None`: too many others do.
-    async fn turn(&self, deadline: Instant) -> Option<Turn> {
+    async fn turn(&self, deadline: Instant, context: &RequestContext) -> Option<Turn> {
         let (turns, slots) = (&self.turns, &self.shared.slots);
         let (turn, slot) =
             match (Arc::clone(turns).try_acquire_owned(), Arc::clone(slots).try_acquire_owned()) {
@@ -173,7 +186,7 @@ impl Worker {
                     (turn, timeout_at(deadline, Arc::clone(slots).acquire_owned()).await.ok()?.ok()?)
                 }
             };
-        Some(Turn { _slot: slot, _turn: turn, _running: self.shared.ticker.run() })
+        Some(Turn { _slot: slot, _turn: turn, _running: self.shared.ticker.run(), _counted: context.instance() })
     }
 
     /// Calls the guest; returns when it has returned. Says why it failed to
@@ -185,6 +198,7 @@ impl Worker {
         turn: Turn,
         deadline: Instant,
         end: Arc<End>,
+        id: RequestId,
     ) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
         let (pre, shared, index) = (self.pre.clone(), Arc::clone(&self.shared), self.index);
         let (description, grants) = (Arc::clone(&self.description), Arc::clone(&self.grants));
@@ -212,24 +226,26 @@ impl Worker {
             match result {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(error)) if error.is::<PoolConcurrencyLimitError>() => {
-                    warn!(worker = description.name, error = %chain(&error), "no room for another instance");
+                    warn!(worker = description.name, request = %id, error = %chain(&error), "no room for another instance");
                     Err(Failure::Crowded)
                 }
                 Ok(Err(error)) if matches!(error.downcast_ref(), Some(Trap::Interrupt)) => {
                     warn!(
                         worker = description.name,
+                        request = %id,
                         limit_ms = description.limits.cpu_ms,
                         "worker used up its CPU time"
                     );
                     Err(Failure::TimedOut)
                 }
                 Ok(Err(error)) => {
-                    error!(worker = description.name, error = %chain(&error), "worker failed");
+                    error!(worker = description.name, request = %id, error = %chain(&error), "worker failed");
                     Err(Failure::Failed)
                 }
                 Err(_) => {
                     warn!(
                         worker = description.name,
+                        request = %id,
                         limit_ms = description.limits.timeout_ms,
                         "worker timed out"
                     );

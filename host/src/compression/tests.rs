@@ -4,7 +4,7 @@ use futures_util::{StreamExt as _, stream};
 use http_body_util::StreamBody;
 
 use super::*;
-use crate::outcome::full;
+
 
 const TEXT: &[(&str, &str)] = &[("content-type", "text/plain; charset=utf-8")];
 
@@ -48,7 +48,7 @@ fn collect(body: Body) -> http_body_util::Collected<Bytes> {
 fn text_is_encoded_as_the_client_prefers_and_decodes_to_what_it_was() {
     for (accept, coding) in [("gzip, br, zstd", "zstd"), ("gzip, br", "br"), ("gzip", "gzip")] {
         let headers = [TEXT[0], ("content-length", "1"), ("etag", "\"a\""), ("accept-ranges", "bytes")];
-        let response = compress(response(&headers, full(content().into())), get(accept));
+        let response = compress(response(&headers, Body::Whole(content().into())), get(accept));
         let (parts, body) = response.into_parts();
         assert_eq!(parts.headers["content-encoding"], coding);
         assert_eq!(parts.headers["vary"], "accept-encoding");
@@ -65,7 +65,7 @@ fn text_is_encoded_as_the_client_prefers_and_decodes_to_what_it_was() {
 #[test]
 fn what_need_not_or_must_not_be_encoded_is_sent_as_it_is() {
     let unchanged = |headers: &[(&'static str, &'static str)], status: u16, length: usize| {
-        let mut response = response(headers, full(vec![b'a'; length].into()));
+        let mut response = response(headers, Body::Whole(vec![b'a'; length].into()));
         *response.status_mut() = StatusCode::from_u16(status).unwrap();
         let response = compress(response, get("gzip, br, zstd"));
         assert!(!response.headers().contains_key("vary"), "{headers:?}");
@@ -92,14 +92,14 @@ fn what_need_not_or_must_not_be_encoded_is_sent_as_it_is() {
 fn who_accepts_no_coding_gets_the_content_as_it_is_with_a_word_to_caches() {
     for terms in [get("identity"), get("gzip;q=0"), terms(Method::HEAD, "gzip")] {
         let headers = [TEXT[0], ("etag", "\"a\""), ("vary", "Cookie")];
-        let response = compress(response(&headers, full(content().into())), terms);
+        let response = compress(response(&headers, Body::Whole(content().into())), terms);
         assert!(!response.headers().contains_key("content-encoding"));
         assert_eq!(response.headers()["etag"], "\"a\"");
         let vary: Vec<_> = response.headers().get_all("vary").iter().collect();
         assert_eq!(vary, ["Cookie", "accept-encoding"]);
     }
     let headers = [TEXT[0], ("vary", "x, Accept-Encoding")];
-    let response = compress(response(&headers, full(content().into())), get("gzip"));
+    let response = compress(response(&headers, Body::Whole(content().into())), get("gzip"));
     assert_eq!(response.headers().get_all("vary").iter().count(), 1);
 }
 
@@ -124,7 +124,7 @@ fn an_event_can_be_decoded_before_the_next_one_is_there() {
             Some((Ok::<_, io::Error>(Frame::data(data)), receiver))
         });
         let response =
-            response(&[("content-type", "text/event-stream")], StreamBody::new(frames).boxed_unsync());
+            response(&[("content-type", "text/event-stream")], Body::pieces(StreamBody::new(frames)));
         let mut body = compress(response, get(coding)).into_body().into_data_stream();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (mut received, mut expected) = (Vec::new(), Vec::new());
@@ -155,13 +155,13 @@ fn an_event_can_be_decoded_before_the_next_one_is_there() {
 fn trailers_follow_the_content_and_an_error_is_no_end() {
     let trailers = HeaderMap::from_iter([(ETAG, HeaderValue::from_static("\"t\""))]);
     let frames = [Ok(Frame::data(Bytes::from(content()))), Ok(Frame::trailers(trailers.clone()))];
-    let body = StreamBody::new(stream::iter(frames)).boxed_unsync();
+    let body = Body::pieces(StreamBody::new(stream::iter(frames)));
     let collected = collect(compress(response(TEXT, body), get("gzip")).into_body());
     assert_eq!(collected.trailers(), Some(&trailers));
     assert!(decoded("gzip", &collected.to_bytes()) == content());
 
     let frames = [Ok(Frame::data(Bytes::from(content()))), Err(io::Error::other("worker ended"))];
-    let body = StreamBody::new(stream::iter(frames)).boxed_unsync();
+    let body = Body::pieces(StreamBody::new(stream::iter(frames)));
     let body = compress(response(TEXT, body), get("gzip")).into_body();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     assert!(runtime.block_on(body.collect()).is_err());

@@ -59,6 +59,10 @@ impl Board {
         Self::new(Vec::leak(words), 0)
     }
 
+    pub(crate) const fn index(&self) -> usize {
+        self.index
+    }
+
     fn word(&self, process: usize, word: usize) -> &'static AtomicU64 {
         &self.words[process * STRIPE + word]
     }

@@ -1,19 +1,23 @@
 //! Process 0's part: starting further processes, and letting them go.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::Board;
 use super::membership::{Ticket, VARIABLE};
+use crate::metrics::Metrics;
 use crate::shared_memory::SharedMemory;
 
 /// How often the processes look at what they do, while they do something.
@@ -43,6 +47,7 @@ pub struct Crew {
     others: Vec<Other>,
     events: mpsc::UnboundedReceiver<(usize, Event)>,
     sender: mpsc::UnboundedSender<(usize, Event)>,
+    reload: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -67,17 +72,35 @@ pub struct CrewError(#[source] io::Error);
 
 impl Crew {
     /// A host of this process alone, which may start others until there are
-    /// `limit`; `None`: as many as the cores that it may use.
+    /// `limit`, and `metrics` words of memory that all of them see.
     ///
     /// # Errors
     /// [`CrewError`]: there is no memory to share.
-    pub fn new(limit: Option<usize>) -> Result<Self, CrewError> {
-        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let limit = limit.unwrap_or_else(cores).clamp(1, MOST);
-        let memory = SharedMemory::create(Board::words(limit)).map_err(CrewError)?;
-        let board = Board::new(memory.words(), 0);
+    pub fn new(limit: usize, metrics: usize) -> Result<Self, CrewError> {
+        let memory = SharedMemory::create(Board::words(limit) + metrics).map_err(CrewError)?;
+        let board = Board::new(&memory.words()[..Board::words(limit)], 0);
         let (sender, events) = mpsc::unbounded_channel();
-        Ok(Self { board, memory, limit, others: Vec::new(), events, sender })
+        Ok(Self { board, memory, limit, others: Vec::new(), events, sender, reload: Arc::default() })
+    }
+
+    /// How many processes to have at most, where the user wants `wanted`;
+    /// `None`: as many as the cores that this process may use.
+    #[must_use]
+    pub fn limit(wanted: Option<usize>) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        wanted.unwrap_or_else(cores).clamp(1, MOST)
+    }
+
+    /// Memory for the counters of all processes.
+    #[must_use]
+    pub fn metrics_memory(&self) -> &'static [AtomicU64] {
+        &self.memory.words()[Board::words(self.limit)..]
+    }
+
+    /// Notified, it lets the other processes reload what they read from files.
+    #[must_use]
+    pub fn reload(&self) -> Arc<Notify> {
+        Arc::clone(&self.reload)
     }
 
     pub(crate) fn board(&self) -> Board {
@@ -85,19 +108,22 @@ impl Crew {
     }
 
     /// Starts processes and lets them go, as the load asks. Never returns.
-    pub(crate) async fn manage(&mut self, listener: &OwnedFd) {
-        if self.limit == 1 {
-            std::future::pending::<()>().await;
-        }
+    pub(crate) async fn manage(&mut self, listener: &impl AsFd, metrics: &Metrics) {
+        let mut orphans = Orphans::watch();
         let mut last = Sample::take(&self.board);
         let mut spare_since: Option<Instant> = None;
         let mut next_start = Instant::now();
         loop {
             // Idle, nothing wakes up: neither the timer nor this task.
-            let idle = last.is_idle && self.others.is_empty();
+            let idle = last.is_idle && self.others.is_empty() || self.limit == 1;
             tokio::select! {
-                Some((index, event)) = self.events.recv() => self.heed(index, event),
-                () = self.board.stirred(), if idle => last = Sample::take(&self.board),
+                Some((index, event)) = self.events.recv() => {
+                    self.heed(index, event, metrics);
+                    orphans.reap(&self.others);
+                }
+                () = orphans.died() => orphans.reap(&self.others),
+                () = self.reload.notified() => self.hang_up(),
+                () = self.board.stirred(), if idle && self.limit > 1 => last = Sample::take(&self.board),
                 () = sleep(TICK), if !idle => {
                     let (now, busy) = last.until_now(&self.board);
                     last = now;
@@ -121,7 +147,19 @@ impl Crew {
         }
     }
 
-    fn heed(&mut self, index: usize, event: Event) {
+    /// Tells the other processes what SIGHUP told this one.
+    fn hang_up(&self) {
+        for other in &self.others {
+            // It was not waited for, so the number is still its own.
+            if let Ok(id) = i32::try_from(other.child.id())
+                && let Some(process) = Pid::from_raw(id)
+            {
+                let _ = kill_process(process, Signal::HUP);
+            }
+        }
+    }
+
+    fn heed(&mut self, index: usize, event: Event, metrics: &Metrics) {
         match event {
             Event::Ready => {
                 self.board.rebalance();
@@ -137,12 +175,13 @@ impl Crew {
                     }
                 }
                 self.board.clear(index);
+                metrics.process_ended(index);
             }
         }
     }
 
     /// Starts another process, of this same program.
-    fn start(&mut self, listener: &OwnedFd) -> io::Result<()> {
+    fn start(&mut self, listener: &impl AsFd) -> io::Result<()> {
         let taken = |index: &usize| self.others.iter().any(|other| other.index == *index);
         let Some(index) = (1..self.limit).find(|index| !taken(index)) else { return Ok(()) };
         self.board.clear(index);
@@ -182,14 +221,14 @@ impl Crew {
 
     /// Tells all other processes to go and waits until they have, killing
     /// those that are still there after `patience`.
-    pub(crate) async fn disband(mut self, patience: Duration) {
+    pub(crate) async fn disband(mut self, patience: Duration, metrics: &Metrics) {
         for other in &mut self.others {
             other.stop = None;
         }
         let all_gone = async {
             while !self.others.is_empty() {
                 match self.events.recv().await {
-                    Some((index, event)) => self.heed(index, event),
+                    Some((index, event)) => self.heed(index, event, metrics),
                     None => break,
                 }
             }
@@ -200,6 +239,40 @@ impl Crew {
                 // It was not waited for, so the number is still its own.
                 let _ = other.child.kill();
                 let _ = other.child.wait();
+            }
+        }
+    }
+}
+
+/// Processes that nobody else waits for: as process 1, this one must.
+struct Orphans(Option<tokio::signal::unix::Signal>);
+
+impl Orphans {
+    fn watch() -> Self {
+        let is_first = rustix::process::getpid().as_raw_nonzero().get() == 1;
+        let child = tokio::signal::unix::SignalKind::child();
+        Self(is_first.then(|| tokio::signal::unix::signal(child).ok()).flatten())
+    }
+
+    async fn died(&mut self) {
+        match &mut self.0 {
+            Some(signal) => _ = signal.recv().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits for all that have died, but for `others`: whoever started those
+    /// waits for them.
+    fn reap(&self, others: &[Other]) {
+        if self.0.is_none() {
+            return;
+        }
+        let Ok(children) = std::fs::read_to_string("/proc/self/task/1/children") else { return };
+        let children = children.split_ascii_whitespace().filter_map(|id| id.parse::<i32>().ok());
+        for process in children.filter_map(Pid::from_raw) {
+            let id = u32::try_from(process.as_raw_nonzero().get()).unwrap_or_default();
+            if !others.iter().any(|other| other.child.id() == id) {
+                let _ = waitid(WaitId::Pid(process), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::env;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::AtomicU64;
 
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,6 +21,8 @@ pub(super) const VARIABLE: &str = "WHARF_PROCESS";
 #[derive(Debug)]
 pub struct Membership {
     board: Board,
+    processes: usize,
+    metrics: &'static [AtomicU64],
     listener: OwnedFd,
     control: UnixStream,
 }
@@ -79,14 +82,32 @@ impl Membership {
     }
 
     fn open(ticket: &Ticket) -> io::Result<Self> {
-        let memory = SharedMemory::open(inherited(ticket.memory)?, Board::words(ticket.processes))?;
+        let memory = SharedMemory::open(inherited(ticket.memory)?)?;
+        let (board, metrics) = memory
+            .words()
+            .split_at_checked(Board::words(ticket.processes))
+            .ok_or(io::ErrorKind::InvalidInput)?;
         let control = std::os::unix::net::UnixStream::from(inherited(ticket.control)?);
         control.set_nonblocking(true)?;
         Ok(Self {
-            board: Board::new(memory.words(), ticket.index),
+            board: Board::new(board, ticket.index),
+            processes: ticket.processes,
+            metrics,
             listener: inherited(ticket.listener)?,
             control: UnixStream::from_std(control)?,
         })
+    }
+
+    /// How many processes there may be.
+    #[must_use]
+    pub const fn processes(&self) -> usize {
+        self.processes
+    }
+
+    /// Memory for the counters of all of them.
+    #[must_use]
+    pub const fn metrics_memory(&self) -> &'static [AtomicU64] {
+        self.metrics
     }
 
     /// The parts: the board, the socket to accept from, and the rest.
