@@ -185,7 +185,7 @@ impl App {
             Err(_) if uri.path() == "*" && request.method() == Method::OPTIONS => {
                 return Outcome::Options.into_response(None, isolated);
             }
-            Err(outcome) => return outcome.into_response(None, isolated),
+            Err(refused) => return Outcome::from(refused).into_response(None, isolated),
         };
         let outcome = self.answer(host, &path, request, context).await;
         context.became(&outcome);
@@ -311,21 +311,37 @@ fn is_navigation(path: &str, headers: &HeaderMap) -> bool {
     (any || count == 0) && !has_extension
 }
 
+/// Why a path is not looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RefusedPath {
+    Malformed,
+    TooLong,
+}
+
+impl From<RefusedPath> for Outcome {
+    fn from(refused: RefusedPath) -> Self {
+        match refused {
+            RefusedPath::Malformed => Self::BadPath,
+            RefusedPath::TooLong => Self::PathTooLong,
+        }
+    }
+}
+
 /// The path of a request, decoded once. An encoded slash is a slash, as in
 /// nginx.
 ///
 /// Refused is what can't name anything: not UTF-8, a NUL, a backslash (a slash
 /// to some clients), or a segment that is `.` or `..` (a client removes them
 /// before it asks, so these were hidden on purpose).
-fn decode_path(path: &str) -> Result<Cow<'_, str>, Outcome> {
+fn decode_path(path: &str) -> Result<Cow<'_, str>, RefusedPath> {
     if path.len() > LONGEST_PATH {
-        return Err(Outcome::PathTooLong);
+        return Err(RefusedPath::TooLong);
     }
-    let path = percent_decode_str(path).decode_utf8().map_err(|_| Outcome::BadPath)?;
+    let path = percent_decode_str(path).decode_utf8().map_err(|_| RefusedPath::Malformed)?;
     let harmless = path.starts_with('/')
         && !path.contains(['\0', '\\'])
         && path.split('/').all(|segment| segment != "." && segment != "..");
-    if harmless { Ok(path) } else { Err(Outcome::BadPath) }
+    if harmless { Ok(path) } else { Err(RefusedPath::Malformed) }
 }
 
 #[cfg(test)]
@@ -346,11 +362,11 @@ mod tests {
         for path in
             ["/../x", "/a/%2e%2E/x", "/%00", "/a%5cb", "/%ff", "*", "/a/./b", "/..", "/a%2f..%2fb", ""]
         {
-            assert!(matches!(decode_path(path), Err(Outcome::BadPath)), "{path}");
+            assert!(matches!(decode_path(path), Err(RefusedPath::Malformed)), "{path}");
         }
         let long = |length| format!("/{}", "a".repeat(length - 1));
         assert!(decode_path(&long(LONGEST_PATH)).is_ok());
-        assert!(matches!(decode_path(&long(LONGEST_PATH + 1)), Err(Outcome::PathTooLong)));
+        assert!(matches!(decode_path(&long(LONGEST_PATH + 1)), Err(RefusedPath::TooLong)));
     }
 
     #[test]

@@ -25,7 +25,7 @@ fn get(accept: &str) -> Terms {
 }
 
 fn content() -> Vec<u8> {
-    (0..300_000_u32).flat_map(|n| n.to_string().into_bytes()).collect()
+    (0..40_000_u32).flat_map(|n| n.to_string().into_bytes()).collect()
 }
 
 fn decoded(coding: &str, bytes: &[u8]) -> Vec<u8> {
