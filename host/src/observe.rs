@@ -20,7 +20,7 @@ use record::{Details, Record};
 use crate::access_log::{AccessLog, AccessLogFormat};
 use crate::app::App;
 use crate::connection::Activity;
-use crate::metrics::{Count, Counters, Failure, Held, Route};
+use crate::metrics::{Counters, Failure, Held, Route};
 use crate::outcome::{Body, Outcome, full};
 use crate::proxies::{Client, ForwardedBy, Peer, Secure, TrustedProxies};
 use crate::tls::TlsError;
@@ -218,11 +218,6 @@ impl RequestContext {
             *response.body_mut() = full(text.into());
         }
     }
-}
-
-/// Counts requests in flight.
-fn in_flight(counters: Counters) -> Held {
-    counters.hold(Count::Requests)
 }
 
 #[cfg(test)]
