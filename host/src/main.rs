@@ -104,9 +104,8 @@ async fn serve(mut settings: Settings) -> anyhow::Result<()> {
         info!(address = %socket.address(), "admin listener");
         let admin = Admin { health: health.clone(), metrics: Arc::clone(&metrics) };
         tokio::spawn(async move {
-            if let Err(error) = admin.serve(socket).await {
-                error!(%error, "admin listener failed");
-            }
+            let Err(error) = admin.serve(socket).await;
+            error!(%error, "admin listener failed");
         });
     }
     let tls = match &settings.tls {
