@@ -194,9 +194,9 @@ impl Protocols {
 
     fn count(&self, ending: Ending) {
         let (count, reason) = match ending {
-            Ending::HeaderTimeout => (Count::HeaderTimeout, "a request's head took too long"),
-            Ending::IdleTimeout => (Count::IdleTimeout, "nothing was asked"),
-            Ending::SendTimeout => (Count::SendTimeout, "the client took nothing"),
+            Ending::Header => (Count::HeaderTimeout, "a request's head took too long"),
+            Ending::Idle => (Count::IdleTimeout, "nothing was asked"),
+            Ending::Send => (Count::SendTimeout, "the client took nothing"),
         };
         self.counters.add(count);
         debug!(reason, "connection closed");
@@ -214,7 +214,7 @@ impl Protocols {
                 ended = connection.as_mut() => break ended,
                 ending = watch(activity, &self.limits) => {
                     self.count(ending);
-                    if ending == Ending::IdleTimeout {
+                    if ending == Ending::Idle {
                         // HTTP/2 says goodbye; HTTP/1.1 just ends.
                         connection.as_mut().graceful_shutdown();
                         let _ = timeout(GOODBYE, connection.as_mut()).await;

@@ -127,9 +127,8 @@ async fn serve_first(
         info!(address = %socket.address(), "admin listener");
         let admin = Admin { health: health.clone(), metrics: Arc::clone(&metrics) };
         tokio::spawn(async move {
-            if let Err(error) = admin.serve(socket).await {
-                error!(%error, "admin listener failed");
-            }
+            let Err(error) = admin.serve(socket).await;
+            error!(%error, "admin listener failed");
         });
     }
     let tls = load_tls(&settings)?;

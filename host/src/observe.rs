@@ -23,7 +23,7 @@ use record::{Details, Record};
 use crate::access_log::{AccessLog, AccessLogFormat};
 use crate::app::App;
 use crate::connection::Activity;
-use crate::metrics::{Count, Counters, Failure, Held, Route};
+use crate::metrics::{Counters, Failure, Held, Route};
 use crate::body::Body;
 use crate::outcome::Outcome;
 use crate::proxies::{Client, ForwardedBy, Peer, Secure, TrustedProxies};
@@ -230,11 +230,6 @@ impl RequestContext {
             *response.body_mut() = Body::Whole(text.into());
         }
     }
-}
-
-/// Counts requests in flight.
-fn in_flight(counters: Counters) -> Held {
-    counters.hold(Count::Requests)
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nc
     content-type: text/plain; charset=utf-8\r\ncontent-length: 24\r\n\r\n503 Service Unavailable\n";
 
 /// Time for spans to reach their collector at the end.
-const LAST_EXPORT: Duration = Duration::from_secs(3);
+const LAST_EXPORT: Duration = Duration::from_secs(5);
 
 /// Time for a process to end once its connections have.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(2);

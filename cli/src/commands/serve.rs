@@ -49,9 +49,8 @@ pub(crate) fn run(args: &Serve, global: &Global) -> Result<ExitCode> {
             let socket = endpoint.bind(settings.socket_mode)?;
             let admin = Admin { health: health.clone(), metrics: Arc::clone(&metrics) };
             tokio::spawn(async move {
-                if let Err(error) = admin.serve(socket).await {
-                    error!(%error, "admin listener failed");
-                }
+                let Err(error) = admin.serve(socket).await;
+                error!(%error, "admin listener failed");
             });
         }
         let tls = match &settings.tls {

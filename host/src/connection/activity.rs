@@ -26,12 +26,12 @@ pub(crate) struct Activity {
     stuck_since: AtomicU64,
 }
 
-/// Why a connection ends.
+/// Whose time was over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    HeaderTimeout,
-    IdleTimeout,
-    SendTimeout,
+    Header,
+    Idle,
+    Send,
 }
 
 /// What the clock does.
@@ -114,7 +114,7 @@ impl Activity {
         if stuck != 0 {
             let deadline = at(stuck) + limits.send_timeout;
             if deadline <= now {
-                return Verdict::Ends(Ending::SendTimeout);
+                return Verdict::Ends(Ending::Send);
             }
             next = deadline;
         }
@@ -124,12 +124,12 @@ impl Activity {
             );
         }
         let (deadline, ending) = if !self.has_spoken.load(Ordering::Relaxed) {
-            (self.began + limits.header_timeout, Ending::HeaderTimeout)
+            (self.began + limits.header_timeout, Ending::Header)
         } else if head != 0 && !self.is_http2.load(Ordering::Relaxed) {
             // Of HTTP/2 the bytes may be no head, but a PING.
-            (at(head) + limits.header_timeout, Ending::HeaderTimeout)
+            (at(head) + limits.header_timeout, Ending::Header)
         } else {
-            (at(self.idle_since.load(Ordering::Relaxed)) + limits.idle_timeout, Ending::IdleTimeout)
+            (at(self.idle_since.load(Ordering::Relaxed)) + limits.idle_timeout, Ending::Idle)
         };
         if deadline <= now {
             return Verdict::Ends(ending);
@@ -174,11 +174,11 @@ mod tests {
     #[test]
     fn who_never_asks_is_given_the_time_of_a_head() {
         let activity = Activity::new();
-        assert_eq!(outlook(&activity, activity.began), (Ending::HeaderTimeout, seconds(30)));
+        assert_eq!(outlook(&activity, activity.began), (Ending::Header, seconds(30)));
         // Bytes alone don't help.
         activity.was_read(true);
         activity.was_read(true);
-        assert_eq!(outlook(&activity, activity.began), (Ending::HeaderTimeout, seconds(30)));
+        assert_eq!(outlook(&activity, activity.began), (Ending::Header, seconds(30)));
     }
 
     #[test]
@@ -186,7 +186,7 @@ mod tests {
         let activity = Activity::new();
         activity.request_began();
         activity.request_ended((activity.began + seconds(100)).into());
-        assert_eq!(outlook(&activity, activity.began + seconds(100)), (Ending::IdleTimeout, seconds(175)));
+        assert_eq!(outlook(&activity, activity.began + seconds(100)), (Ending::Idle, seconds(175)));
     }
 
     #[test]
@@ -198,10 +198,10 @@ mod tests {
         for since in [1, 29, 31, 74] {
             activity.head_since.store(since * 1000 + 1, Ordering::Relaxed);
             let (ending, when) = outlook(&activity, activity.began + seconds(since));
-            assert_eq!((ending, when), (Ending::HeaderTimeout, seconds(since + 30)));
+            assert_eq!((ending, when), (Ending::Header, seconds(since + 30)));
         }
         activity.speaks_http2();
-        assert_eq!(outlook(&activity, activity.began), (Ending::IdleTimeout, seconds(75)));
+        assert_eq!(outlook(&activity, activity.began), (Ending::Idle, seconds(75)));
     }
 
     #[test]
@@ -211,7 +211,7 @@ mod tests {
         let hour = activity.began + seconds(3600);
         assert!(matches!(activity.verdict(hour, &LIMITS), Verdict::LooksAgainAt(next) if next > hour));
         activity.stuck_since.store(1001, Ordering::Relaxed);
-        assert_eq!(outlook(&activity, activity.began), (Ending::SendTimeout, seconds(61)));
+        assert_eq!(outlook(&activity, activity.began), (Ending::Send, seconds(61)));
         activity.was_written(true);
         assert!(matches!(activity.verdict(hour, &LIMITS), Verdict::LooksAgainAt(_)));
     }

@@ -11,10 +11,10 @@ use http::header::{HeaderMap, REFERER, USER_AGENT};
 use http::{HeaderValue, Method, Request, Uri, Version};
 use http_body::{Body as _, Frame, SizeHint};
 
-use super::{Connected, Observer, RequestContext, in_flight};
+use super::{Connected, Observer, RequestContext};
 use crate::access_log::{Entry, redacted};
 use crate::connection::Activity;
-use crate::metrics::{Failure, Held, Route};
+use crate::metrics::{Count, Failure, Held, Route};
 use crate::body::Body;
 use crate::proxies::Client;
 use crate::trace::{RequestId, Span, TRACESTATE, TraceContext};
@@ -30,7 +30,8 @@ pub(super) struct Record {
     started: Instant,
     observer: Arc<Observer>,
     activity: Arc<Activity>,
-    in_flight: Held,
+    /// Counts the request as long as the record lives.
+    _in_flight: Held,
     route: Route,
     status: u16,
     bytes: u64,
@@ -96,7 +97,7 @@ impl Record {
             started,
             observer: Arc::clone(&connected.observer),
             activity: Arc::clone(&connected.activity),
-            in_flight: in_flight(connected.observer.counters),
+            _in_flight: connected.observer.counters.hold(Count::Requests),
             route: Route::Refused,
             // As nginx has it: the client went before there was a status.
             status: 499,
@@ -137,7 +138,7 @@ impl Record {
             });
         }
         if let (Some(exporter), Some(context)) =
-            (&observer.exporter, details.trace.filter(|trace| trace.is_sampled()))
+            (&observer.exporter, details.trace.filter(TraceContext::is_sampled))
         {
             let agent = details.user_agent.as_ref();
             exporter.export(Box::new(Span {
@@ -184,8 +185,6 @@ impl Drop for Record {
         if let Some(details) = self.details.take() {
             self.write(&details, duration);
         }
-        // `in_flight` goes with the record.
-        let _ = &self.in_flight;
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use hickory_resolver::TokioResolver;
+use hickory_resolver::{ResolverBuilder, TokioResolver};
 use http::header::{CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -218,8 +218,9 @@ impl Sender {
                 if self.told {
                     debug!(%error, spans = amount, "spans can't be exported");
                 } else {
-                    let endpoint = &self.settings.endpoint;
-                    warn!(%error, %endpoint, spans = amount, "spans can't be exported; further failures are not logged");
+                    // Not the whole URL: it may have a password in it.
+                    let collector = self.settings.endpoint.host();
+                    warn!(%error, collector, spans = amount, "spans can't be exported; further failures are not logged");
                 }
                 self.told = true;
                 return;
@@ -299,7 +300,7 @@ async fn connect(host: &str, port: u16) -> Result<TcpStream, ExportError> {
     // Made anew each time: a collector's address changes, and this is seldom.
     let unknown = |error: &dyn std::fmt::Display| ExportError::Resolve(format!("{host}: {error}"));
     let resolver =
-        TokioResolver::builder_tokio().and_then(|builder| builder.build()).map_err(|e| unknown(&e))?;
+        TokioResolver::builder_tokio().and_then(ResolverBuilder::build).map_err(|e| unknown(&e))?;
     let addresses = resolver.lookup_ip(host).await.map_err(|error| unknown(&error))?;
     let mut last = ExportError::Resolve(host.to_owned());
     for address in addresses.iter() {

@@ -85,13 +85,7 @@ impl TraceSettings {
         let headers = match either("OTEL_EXPORTER_OTLP_HEADERS") {
             None => Vec::new(),
             // A secret may be in it: errors don't repeat it.
-            Some((name, text)) => pairs(&text)
-                .and_then(|pairs| {
-                    pairs
-                        .into_iter()
-                        .map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)))
-                        .collect()
-                })
+            Some((name, text)) => headers(&text)
                 .ok_or_else(|| error((name, "…".into()), "NAME=VALUE pairs with commas between them"))?,
         };
         let name = get("OTEL_TRACES_SAMPLER").unwrap_or_else(|| "parentbased_always_on".into());
@@ -166,6 +160,16 @@ fn resource(get: &impl Fn(&str) -> Option<String>) -> Option<Vec<(String, String
     Some(all)
 }
 
+/// Headers as pairs. Whatever prints the settings, it does not print these.
+fn headers(text: &str) -> Option<Vec<(HeaderName, HeaderValue)>> {
+    let headers = pairs(text)?.into_iter().map(|(name, value)| {
+        let mut value: HeaderValue = value.parse().ok()?;
+        value.set_sensitive(true);
+        Some((name.parse().ok()?, value))
+    });
+    headers.collect()
+}
+
 /// `a=1,b=2`, values percent-encoded (W3C Baggage).
 fn pairs(text: &str) -> Option<Vec<(String, String)>> {
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
@@ -223,6 +227,7 @@ mod tests {
         ]);
         let found = found.unwrap().unwrap();
         assert_eq!(found.headers[0].1, "Basic abc");
+        assert!(!format!("{found:?}").contains("abc"));
         assert_eq!(found.resource[0], ("service.name".into(), "other".into()));
         assert_eq!(found.resource[1], ("deployment.environment.name".into(), "a,b".into()));
         assert_eq!(found.protocol, Protocol::Json);
