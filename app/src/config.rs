@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 use serde::Deserialize;
 
+use crate::abi::Abi;
 use crate::manifest::Limits;
 
 /// The name of the settings file within a project's folder.
@@ -48,6 +49,9 @@ impl Default for SiteConfig {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WorkerConfig {
+    /// How the worker is spoken to. Default: as the program shows, `http` for a
+    /// component that exports `wasi:http/incoming-handler` and `cgi` for a command.
+    pub abi: Option<Abi>,
     /// Environment variables of the guest.
     pub env: BTreeMap<String, String>,
     /// Wall-clock time of one request, for example `"5s"`.

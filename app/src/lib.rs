@@ -5,6 +5,8 @@
 //! (`wharf.json`, the same as data). It deliberately knows neither OCI images
 //! nor wasmtime: `wharf-images` packs an app, `wharf-host` serves one.
 
+mod abi;
+#[cfg(feature = "build")]
 mod build;
 mod config;
 mod digest;
@@ -15,9 +17,14 @@ mod pattern;
 #[cfg(feature = "precompress")]
 mod precompress;
 mod project;
+#[cfg(feature = "build")]
 mod python;
 mod routes;
 
+pub use abi::Abi;
+#[cfg(feature = "build")]
+pub use abi::ProgramError;
+#[cfg(feature = "build")]
 pub use build::{BuildError, BuiltApp, Step, Workshop};
 pub use config::{CONFIG_FILE, Config, ConfigError, ImageConfig, WorkerConfig};
 pub use digest::{InvalidSha256, Sha256};
@@ -29,5 +36,6 @@ pub use pattern::{InvalidPattern, Params, Pattern};
 #[cfg(feature = "precompress")]
 pub use precompress::PrecompressError;
 pub use project::{Language, Project, ProjectError, SITE_FOLDER, SiteFile, WorkerSource};
+#[cfg(feature = "build")]
 pub use python::{COMPONENTIZE_PY, PythonError, PythonToolchain};
 pub use routes::{RouteError, RouteLine, Routes, Target};

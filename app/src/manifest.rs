@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::abi::Abi;
 use crate::digest::Sha256;
 use crate::encoding::Encoding;
 
@@ -97,6 +98,9 @@ pub struct Worker {
     pub source: String,
     /// Which of [`Manifest::components`] runs it.
     pub component: usize,
+    /// How it is spoken to. Default `http`.
+    #[serde(default, skip_serializing_if = "Abi::is_default")]
+    pub abi: Abi,
     /// Environment variables of the guest.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -269,6 +273,7 @@ mod tests {
             pattern: "/hello".into(),
             source: "hello.wasm".into(),
             component: 0,
+            abi: Abi::default(),
             env: BTreeMap::new(),
             limits: Limits::default(),
         });

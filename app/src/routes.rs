@@ -244,6 +244,7 @@ mod tests {
                 pattern: (*pattern).into(),
                 source: format!("{pattern}.py"),
                 component: 0,
+                abi: Default::default(),
                 env: Default::default(),
                 limits: Limits::default(),
             })

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
-use wharf_app::{Limits, MANIFEST_FILE, Manifest, RouteLine};
+use wharf_app::{Abi, Limits, MANIFEST_FILE, Manifest, RouteLine};
 use wharf_images::{Descriptor, InspectedImage, Inspection, Layout};
 
 use crate::arguments::Global;
@@ -60,6 +60,7 @@ struct Worker {
     source: String,
     /// The component, below `/app`.
     file: String,
+    abi: Abi,
     env: BTreeMap<String, String>,
     limits: Limits,
     #[serde(flatten)]
@@ -130,6 +131,7 @@ fn app(
             pattern: worker.pattern.clone(),
             source: worker.source.clone(),
             file,
+            abi: worker.abi,
             env: worker.env.clone(),
             limits: worker.limits.clone(),
             interfaces,
@@ -216,6 +218,7 @@ fn print_app(app: &App) -> Result<()> {
             ["    Route:".to_owned(), plain(&worker.pattern)],
             ["    Source:".to_owned(), plain(&worker.source)],
             ["    Component:".to_owned(), plain(&worker.file)],
+            ["    ABI:".to_owned(), worker.abi.to_string()],
             [
                 "    Limits:".to_owned(),
                 format!(
