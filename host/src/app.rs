@@ -8,7 +8,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use wasmtime::component::Component;
-use wharf_app::{MANIFEST_FILE, Manifest, ManifestError, RouteError, Routes, Target};
+use wharf_app::{Abi, MANIFEST_FILE, Manifest, ManifestError, RouteError, Routes, Target};
 
 use crate::code::{CodeDir, CodeError, HostCode};
 use crate::engine::Runtime;
@@ -65,13 +65,16 @@ pub enum AppError {
     /// A component has no code.
     #[error("cannot load workers")]
     Code(#[from] CodeError),
-    /// A component that answers no HTTP.
-    #[error(
-        "cannot load worker {source_file:?}: expected a component that exports wasi:http/incoming-handler"
-    )]
+    /// A component that lacks what its ABI needs.
+    #[error("cannot load worker {source_file:?}: expected a component that {}", match abi {
+        Abi::Http => "exports wasi:http/incoming-handler",
+        Abi::Cgi | Abi::Wws => "exports wasi:cli/run",
+    })]
     Worker {
         /// The worker's source.
         source_file: String,
+        /// How it was to be spoken to.
+        abi: Abi,
         /// What it lacks, or asks for in vain.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -117,6 +120,7 @@ impl App {
             let component = &components[worker.component];
             Worker::new(worker.clone(), component, Arc::clone(&shared)).map_err(|error| AppError::Worker {
                 source_file: worker.source.clone(),
+                abi: worker.abi,
                 source: error.into(),
             })
         });

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use http::Request;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -17,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::app::App;
+use crate::worker::Caller;
 
 /// Time for a client to send its headers; past it the connection is closed.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -89,7 +92,7 @@ impl Server {
         loop {
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => serve_connection(&builder, stream, Arc::clone(&app), &connections),
+                    Ok((stream, peer)) => serve_connection(&builder, (stream, peer), Arc::clone(&app), &connections),
                     Err(error) => {
                         warn!(%error, "connection can't be accepted");
                         sleep(ACCEPT_PAUSE).await;
@@ -108,7 +111,7 @@ impl Server {
 
 fn serve_connection(
     builder: &auto::Builder<TokioExecutor>,
-    stream: TcpStream,
+    (stream, peer): (TcpStream, SocketAddr),
     app: Arc<App>,
     connections: &GracefulShutdown,
 ) {
@@ -118,8 +121,10 @@ fn serve_connection(
     }
     let spoke = Arc::new(AtomicBool::new(false));
     let has_spoken = Arc::clone(&spoke);
-    let service = service_fn(move |request| {
+    let caller = Caller { address: Some(peer.ip().to_canonical()), secure: false };
+    let service = service_fn(move |mut request: Request<Incoming>| {
         has_spoken.store(true, Ordering::Relaxed);
+        request.extensions_mut().insert(caller);
         let app = Arc::clone(&app);
         async move { Ok::<_, Infallible>(app.respond(request).await) }
     });

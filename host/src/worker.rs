@@ -1,4 +1,11 @@
 //! Workers: one fresh instance a request.
+//!
+//! Here those that speak `wasi:http`; those that are commands are in `command`.
+
+mod cgi;
+mod command;
+mod stdio;
+mod wws;
 
 use std::io;
 use std::pin::Pin;
@@ -13,7 +20,7 @@ use http::{Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, error, warn};
@@ -28,10 +35,12 @@ use wasmtime_wasi_http::{
 };
 use wharf_app::{Params, Worker as Description};
 
+pub(crate) use self::cgi::Caller;
+use self::command::Command;
 use crate::engine::MAX_INSTANCES;
 use crate::log::Log;
 use crate::outcome::Outcome;
-use crate::ticker::Ticker;
+use crate::ticker::{Running, Ticker};
 
 /// Tells the guest which worker of its component is meant.
 const WORKER_HEADER: HeaderName = HeaderName::from_static("wharf-worker");
@@ -48,8 +57,21 @@ pub(crate) struct Shared {
 /// A worker, ready to be instantiated.
 pub(crate) struct Worker {
     description: Description,
-    pre: ProxyPre<State>,
+    engine: Engine,
+    program: Program,
     shared: Arc<Shared>,
+}
+
+/// What answers the requests.
+enum Program {
+    Http(ProxyPre<State>),
+    Command(Command),
+}
+
+/// The right to run one instance, as long as it lives.
+struct Admitted {
+    _slot: OwnedSemaphorePermit,
+    _running: Running,
 }
 
 /// The host's side of one instance.
@@ -113,32 +135,37 @@ impl Worker {
         let mut linker = Linker::new(component.engine());
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-        let pre = ProxyPre::new(linker.instantiate_pre(component)?)?;
-        Ok(Self { description, pre, shared })
+        let pre = linker.instantiate_pre(component)?;
+        let program = match Command::new(&description, &pre)? {
+            Some(command) => Program::Command(command),
+            None => Program::Http(ProxyPre::new(pre)?),
+        };
+        Ok(Self { description, engine: component.engine().clone(), program, shared })
     }
 
     /// Lets a fresh instance answer `request`.
     pub(crate) async fn answer(&self, request: Request<Incoming>, params: &Params) -> Outcome {
+        let pre = match &self.program {
+            Program::Http(pre) => pre.clone(),
+            Program::Command(command) => return command.answer(self, request, params).await,
+        };
         let limits = &self.description.limits;
         let deadline = deadline_in(limits.timeout());
         if request.body().size_hint().lower() > limits.body {
             return Outcome::BodyTooLarge;
         }
-        let slots = Arc::clone(&self.shared.slots);
-        let Ok(Ok(slot)) = timeout_at(deadline, slots.acquire_owned()).await else {
+        let Some(admitted) = self.admit(deadline).await else {
             return Outcome::Busy;
         };
         let too_large = Arc::new(AtomicBool::new(false));
         let request = self.prepare(request, params, &too_large);
-        let (store, request, out, receiver) = match self.store(request) {
+        let (store, request, out, receiver) = match self.http_store(request) {
             Ok(ready) => ready,
             Err(error) => {
                 warn!(worker = self.description.name, error = %chain(&error), "request can't be given to worker");
                 return Outcome::WorkerFailed;
             }
         };
-        let running = self.shared.ticker.run();
-        let pre = self.pre.clone();
         let name = self.description.name.clone();
         let ended_early = Arc::new(AtomicBool::new(false));
         let cut_off = Arc::clone(&ended_early);
@@ -155,7 +182,7 @@ impl Worker {
             cut_off.store(!matches!(result, Ok(Ok(()))), Ordering::Release);
             // The instance's memory goes back before its slot does.
             drop(store);
-            drop((slot, running));
+            drop(admitted);
             match result {
                 Ok(Ok(())) => Ended::ByItself,
                 Ok(Err(error)) => {
@@ -191,6 +218,13 @@ impl Worker {
         }
     }
 
+    /// Waits for the right to run an instance; none is given past `deadline`.
+    async fn admit(&self, deadline: Instant) -> Option<Admitted> {
+        let slots = Arc::clone(&self.shared.slots);
+        let slot = timeout_at(deadline, slots.acquire_owned()).await.ok()?.ok()?;
+        Some(Admitted { _slot: slot, _running: self.shared.ticker.run() })
+    }
+
     /// The request as the guest sees it.
     fn prepare(
         &self,
@@ -206,9 +240,7 @@ impl Worker {
             headers.insert(WORKER_HEADER, name);
         }
         if !params.is_empty() {
-            let pairs: Vec<String> =
-                params.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
-            if let Ok(pairs) = HeaderValue::try_from(pairs.join("&")) {
+            if let Ok(pairs) = HeaderValue::try_from(encode_params(params)) {
                 headers.insert(PARAMS_HEADER, pairs);
             }
         }
@@ -233,8 +265,27 @@ impl Worker {
         })
     }
 
+    /// What holds a fresh instance, with the limits of this worker.
+    fn store(&self, wasi: WasiCtx) -> Store<State> {
+        let memory = usize::try_from(self.description.limits.memory).unwrap_or(usize::MAX);
+        let state = State {
+            wasi,
+            http: WasiHttpCtx::new(),
+            table: ResourceTable::new(),
+            hooks: NoEgress,
+            memory: Memory { left: memory },
+        };
+        let mut store = Store::new(&self.engine, state);
+        store.limiter(|state| &mut state.memory);
+        store.set_epoch_deadline(1);
+        // Not a trap: the deadline ends the guest, the epoch only lets others
+        // of this thread have their turn, the deadline's timer among them.
+        store.epoch_deadline_async_yield_and_update(1);
+        store
+    }
+
     #[allow(clippy::type_complexity)]
-    fn store(
+    fn http_store(
         &self,
         request: Request<WasiBody>,
     ) -> wasmtime::Result<(
@@ -246,20 +297,7 @@ impl Worker {
         >,
     )> {
         let env: Vec<(&String, &String)> = self.description.env.iter().collect();
-        let memory = usize::try_from(self.description.limits.memory).unwrap_or(usize::MAX);
-        let state = State {
-            wasi: WasiCtx::builder().stdout(Log).stderr(Log).envs(&env).build(),
-            http: WasiHttpCtx::new(),
-            table: ResourceTable::new(),
-            hooks: NoEgress,
-            memory: Memory { left: memory },
-        };
-        let mut store = Store::new(self.pre.engine(), state);
-        store.limiter(|state| &mut state.memory);
-        store.set_epoch_deadline(1);
-        // Not a trap: the deadline ends the guest, the epoch only lets others
-        // of this thread have their turn, the deadline's timer among them.
-        store.epoch_deadline_async_yield_and_update(1);
+        let mut store = self.store(WasiCtx::builder().stdout(Log).stderr(Log).envs(&env).build());
         let (sender, receiver) = oneshot::channel();
         let request = store.data_mut().http().new_incoming_request(Scheme::Http, request)?;
         let out = store.data_mut().http().new_response_outparam(sender)?;
@@ -357,6 +395,12 @@ fn deadline_in(timeout: Duration) -> Instant {
     // A timeout past what the clock can hold is as good as none.
     let year = Duration::from_secs(365 * 24 * 3600);
     Instant::now() + timeout.min(year)
+}
+
+/// The parameters of a route, as `a=1&b=2`.
+fn encode_params(params: &[(String, String)]) -> String {
+    let pairs = params.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value)));
+    pairs.collect::<Vec<_>>().join("&")
 }
 
 fn encode(text: &str) -> String {

@@ -235,11 +235,11 @@ fn hostile_files_are_left_out() {
 #[test]
 fn of_a_truncated_component_what_is_lost_is_left_out() {
     let mut truncated = component(&[producers(), producers()]);
-    let whole = crate::wasm::contents(&truncated);
+    let whole = wasm::contents(&truncated);
     truncated.truncate(truncated.len() - 60);
-    assert_eq!(crate::wasm::contents(&truncated), whole, "of two equal sections one is left");
+    assert_eq!(wasm::contents(&truncated), whole, "of two equal sections one is left");
     truncated.truncate(24);
-    assert_eq!(crate::wasm::contents(&truncated), crate::wasm::Contents::default());
+    assert_eq!(wasm::contents(&truncated), wasm::Contents::default());
 }
 
 #[test]
