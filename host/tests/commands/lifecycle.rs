@@ -1,6 +1,6 @@
 //! How commands end: by themselves, by force, or with their client.
 
-use crate::guest::{ENVIRONMENT, FOREVER, MUCH, POUR, printing};
+use crate::guest::{ECHO, ENVIRONMENT, FOREVER, MUCH, POUR, printing};
 use crate::served::Served;
 
 const HEAD: &[u8] = b"Content-Type: text/plain\n\n";
@@ -61,14 +61,16 @@ fn a_program_ends_with_its_client() {
     let settings = b"[workers.pour]\ntimeout = \"1h\"\n[workers.stuck]\ntimeout = \"1h\"\n";
     let app = Served::new(&[
         ("pour.wasm", &printing(HEAD, POUR)),
-        ("stuck.wasm", &printing(HEAD, FOREVER)),
+        ("stuck.wasm", &printing(HEAD, ECHO)),
         ("hello.wasm", &printing(b"Content-Type: text/plain\n\nhello", "")),
         ("wharf.toml", settings),
     ]);
     for path in ["/pour", "/stuck"] {
         let clients: Vec<_> = (0..128)
             .map(|_| {
-                let mut client = app.send(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+                // One never stops writing, the other one waits for a body.
+                let request = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n");
+                let mut client = app.send(&request);
                 assert_eq!(client.head().0, 200);
                 client
             })
