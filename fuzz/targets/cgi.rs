@@ -2,6 +2,7 @@
 #![no_main]
 
 // The parser alone: the host around it would take wasmtime along.
+#[allow(dead_code)]
 #[path = "../../host/src/worker/cgi/head.rs"]
 mod head;
 

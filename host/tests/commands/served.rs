@@ -155,8 +155,8 @@ pub(crate) struct Response {
 
 impl Response {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let values = self.headers.iter().filter_map(|line| line.split_once(": "));
-        values.into_iter().find_map(|(own, value)| own.eq_ignore_ascii_case(name).then_some(value))
+        let mut fields = self.headers.iter().filter_map(|line| line.split_once(": "));
+        fields.find_map(|(own, value)| own.eq_ignore_ascii_case(name).then_some(value))
     }
 
     pub(crate) fn text(&self) -> &str {
