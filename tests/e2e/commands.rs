@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use wharf_tests::http::{get, request};
+use wharf_tests::http::request;
 use wharf_tests::network::Host;
 use wharf_tests::process::run;
 use wharf_tests::project::Project;
@@ -33,22 +33,12 @@ fn rust(wharf: &Wharf, name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_go_program_answers_by_cgi_from_the_folder_and_from_an_image() {
+fn a_program_by_gos_own_compiler_is_refused_with_a_hint() {
     let wharf = Wharf::new();
     let project = Project::empty().with("api/[...path].wasm", go(&wharf, "cgi"));
-    let reference = "example.test/go:1";
-    let _ = wharf.build(project.path(), reference);
-    for target in [text(project.path()), reference] {
-        let server = wharf.serve(target);
-        let answer = request(&Host, &["--data", "hello"], &server.at("/api/a/b?x=1"));
-        assert_eq!((answer.status, answer.header("x-made-by")), (202, "go"));
-        assert_eq!(answer.body, "POST /api/a/b from 127.0.0.1:0: hello\n");
-        // Nobody told its length.
-        let chunked = ["--data", "hello", "-H", "Transfer-Encoding: chunked"];
-        let answer = request(&Host, &chunked, &server.at("/api/"));
-        assert_eq!(answer.body, "POST /api/ from 127.0.0.1:0: hello\n");
-        assert_eq!(get(&Host, &server.at("/api/?exit=3")).status, 500);
-    }
+    let refused = wharf.run(&["build", text(project.path()), "-t", "example.test/go:1"]).exited(1);
+    assert!(refused.stderr.contains("Go's own compiler"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("hint: build it by TinyGo"), "{}", refused.stderr);
 }
 
 #[test]

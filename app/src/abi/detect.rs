@@ -10,6 +10,9 @@ const MOST_NAMES: usize = 6;
 /// Where WASI preview 1 is imported from.
 const PREVIEW1: &str = "wasi_snapshot_preview1";
 
+/// The section that only Go's own linker writes.
+const GO: &str = "go:buildid";
+
 /// What can answer requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Program {
@@ -49,6 +52,12 @@ pub enum ProgramError {
         /// What it imports.
         name: String,
     },
+    /// A core module by Go's own compiler. Its runtime takes all memory beyond
+    /// what it grew to as its own, and so overwrites the adapter's.
+    #[error(
+        "expected a program that leaves the adapter of WASI preview 1 its memory, found one by Go's own compiler"
+    )]
+    Go,
     /// `abi` asks for what the program isn't.
     #[error("abi = \"{abi}\" expects {expected}, found {found}")]
     Abi {
@@ -85,6 +94,7 @@ impl ProgramError {
                 Self::Import { .. } => {
                     "build it for wasm32-wasip1 without JavaScript glue (no wasm-bindgen, no emscripten)"
                 }
+                Self::Go => "build it by TinyGo with -target=wasip2",
                 Self::Abi { abi: Abi::Http, .. } => "leave abi out, or say \"cgi\" or \"wws\"",
                 Self::Abi { .. } => "leave abi out",
                 Self::Adapt(_) => return None,
@@ -173,6 +183,7 @@ fn component(wasm: &[u8]) -> Result<Program, ProgramError> {
 fn module(wasm: &[u8]) -> Result<Program, ProgramError> {
     let mut exports = Vec::new();
     let mut starts = false;
+    let mut go = false;
     let mut foreign = None;
     for payload in Parser::new(0).parse_all(wasm) {
         match payload.map_err(malformed)? {
@@ -193,10 +204,12 @@ fn module(wasm: &[u8]) -> Result<Program, ProgramError> {
                     exports.push(export.name.to_owned());
                 }
             }
+            Payload::CustomSection(section) => go |= section.name() == GO,
             _ => {}
         }
     }
     match foreign {
+        _ if starts && go => Err(ProgramError::Go),
         Some(error) if starts => Err(error),
         _ if starts => Ok(Program::CommandModule),
         _ if exports.iter().any(|name| name == "_initialize") => {
@@ -269,6 +282,10 @@ mod tests {
             ("(module (memory (export \"memory\") 1))".into(), "found one that exports \"memory\""),
             ("(module (global (export \"_start\") i32 (i32.const 0)))".into(), "exports \"_start\""),
             ("(module)".into(), "found one that exports nothing"),
+            (
+                "(module (@custom \"go:buildid\" \"x\") (func (export \"_start\")))".into(),
+                "found one by Go's own compiler",
+            ),
             (
                 "(module (import \"env\" \"emscripten\" (func)) (func (export \"_start\")))".into(),
                 "found an import of \"env\" \"emscripten\"",
