@@ -239,10 +239,10 @@ impl Worker {
         if let Ok(name) = HeaderValue::try_from(encode(&self.description.name)) {
             headers.insert(WORKER_HEADER, name);
         }
-        if !params.is_empty() {
-            if let Ok(pairs) = HeaderValue::try_from(encode_params(params)) {
-                headers.insert(PARAMS_HEADER, pairs);
-            }
+        if !params.is_empty()
+            && let Ok(pairs) = HeaderValue::try_from(encode_params(params))
+        {
+            headers.insert(PARAMS_HEADER, pairs);
         }
         // HTTP/1.0 has no Host; wasi:http wants an authority.
         if !headers.contains_key(HOST) {
