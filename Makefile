@@ -117,7 +117,7 @@ check: setup ## Formatting, lints, licences and spelling
 	tests/lint.sh
 
 FUZZ_SECONDS ?= 600
-FUZZ_TARGETS := reference manifest index tar wharf-json archive
+FUZZ_TARGETS := reference manifest index tar wharf-json archive cgi wws
 # The dictionary of each target whose own name it does not have.
 FUZZ_WORDS_manifest := documents
 FUZZ_WORDS_index    := documents

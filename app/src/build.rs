@@ -6,6 +6,7 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use crate::abi::{self, Abi, ProgramError};
 use crate::digest::Sha256;
 use crate::manifest::{Asset, Component, Manifest, Site, Worker};
 use crate::project::{Language, Project, WorkerSource};
@@ -79,14 +80,18 @@ pub enum BuildError {
     /// The Python workers can't be built.
     #[error(transparent)]
     Python(#[from] PythonError),
-    /// The file is not WebAssembly.
-    #[error("cannot load worker {path:?}: expected a WebAssembly component, found {found}")]
-    NotAComponent {
+    /// The source can't be a worker.
+    #[error("cannot load worker {path:?}")]
+    Program {
         /// The source.
         path: String,
         /// What it is instead.
-        found: &'static str,
+        #[source]
+        source: ProgramError,
     },
+    /// What was built can't be kept; the cause names the file.
+    #[error("cannot keep component")]
+    Cache(#[source] io::Error),
 }
 
 impl BuildError {
@@ -95,15 +100,12 @@ impl BuildError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Python(error) => error.hint(),
-            Self::NotAComponent { found: "a core module", .. } => Some(
-                "build it for wasm32-wasip2, as a component that exports wasi:http/incoming-handler".into(),
-            ),
-            Self::NotAComponent { .. } => Some("the file may be truncated: build it again".into()),
             Self::Rewrite { .. } => {
                 Some("the target is a path of this site, as in: /app/* /app/index.html 200".into())
             }
             Self::NoIndex => Some("it answers all navigations to paths that have no file".into()),
-            Self::Read(_) | Self::Route(_) => None,
+            Self::Program { source, .. } => source.hint(),
+            Self::Read(_) | Self::Route(_) | Self::Cache(_) => None,
         }
     }
 }
@@ -140,17 +142,17 @@ impl BuiltApp {
             components.push(built);
         }
         for source in project.workers() {
-            let component = match (source.language, python_component) {
-                (Language::Python, Some(index)) => index,
+            let asked = project.config().workers.get(&source.name).and_then(|settings| settings.abi);
+            let (abi, component) = match (source.language, python_component) {
+                (Language::Python, Some(index)) => (python_abi(source, asked)?, index),
                 (Language::Python | Language::Wasm, _) => {
-                    let path = project.dir().join(&source.path);
-                    check_component(&source.path, &path)?;
+                    let (abi, path) = program(project, source, asked, workshop)?;
                     manifest.components.push(component(&format!("workers/{}.wasm", source.name), &path)?);
                     components.push(path);
-                    components.len() - 1
+                    (abi, components.len() - 1)
                 }
             };
-            manifest.workers.push(worker(project, source, component));
+            manifest.workers.push(worker(project, source, component, abi));
         }
         // Conflicts show now, not when the image is first run.
         let routes = Routes::new(&manifest)?;
@@ -184,13 +186,14 @@ fn of_language(project: &Project, language: Language) -> impl Iterator<Item = &W
     project.workers().iter().filter(move |source| source.language == language)
 }
 
-fn worker(project: &Project, source: &WorkerSource, component: usize) -> Worker {
+fn worker(project: &Project, source: &WorkerSource, component: usize, abi: Abi) -> Worker {
     let settings = project.config().workers.get(&source.name).cloned().unwrap_or_default();
     Worker {
         name: source.name.clone(),
         pattern: source.pattern.to_string(),
         source: source.path.clone(),
         component,
+        abi,
         limits: settings.limits(),
         reuse: settings.reuse.map_or(1, NonZero::get),
         grants: settings.grants(),
@@ -203,19 +206,35 @@ fn component(file: &str, path: &Path) -> Result<Component, BuildError> {
     Ok(Component { file: file.to_owned(), size, sha256 })
 }
 
-/// The preamble of a binary: "\0asm", a version, and the layer (component
-/// model, Binary.md: 0 is a core module, 1 a component).
-fn check_component(path: &str, file: &Path) -> Result<(), BuildError> {
-    let mut preamble = [0; 8];
-    let mut file = fs_err::File::open(file).map_err(BuildError::Read)?;
-    let found = match io::Read::read_exact(&mut file, &mut preamble) {
-        Ok(()) if preamble.starts_with(b"\0asm") && preamble[6] == 1 => return Ok(()),
-        Ok(()) if preamble.starts_with(b"\0asm") => "a core module",
-        Ok(()) => "something else",
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => "a file of less than 8 bytes",
-        Err(error) => return Err(BuildError::Read(error)),
-    };
-    Err(BuildError::NotAComponent { path: path.to_owned(), found })
+/// How the program of a `.wasm` file is spoken to, and where it lies as a
+/// component.
+fn program(
+    project: &Project,
+    source: &WorkerSource,
+    asked: Option<Abi>,
+    workshop: &Workshop,
+) -> Result<(Abi, PathBuf), BuildError> {
+    let path = project.dir().join(&source.path);
+    let wasm = fs_err::read(&path).map_err(BuildError::Read)?;
+    let invalid = |error| BuildError::Program { path: source.path.clone(), source: error };
+    let program = abi::detect(&wasm).map_err(invalid)?;
+    let abi = program.abi(asked).map_err(invalid)?;
+    match program {
+        abi::Program::HttpComponent | abi::Program::CommandComponent => Ok((abi, path)),
+        abi::Program::CommandModule => Ok((abi, abi::adapt(&wasm, &workshop.components(), invalid)?)),
+    }
+}
+
+/// Python workers are made into a component that speaks `wasi:http`.
+fn python_abi(source: &WorkerSource, asked: Option<Abi>) -> Result<Abi, BuildError> {
+    match asked {
+        None | Some(Abi::Http) => Ok(Abi::Http),
+        Some(abi) => {
+            let expected = "a WebAssembly command";
+            let source_error = ProgramError::Abi { abi, expected, found: "a Python worker" };
+            Err(BuildError::Program { path: source.path.clone(), source: source_error })
+        }
+    }
 }
 
 /// The files of the site with hash and type, hashed on all cores.
@@ -271,19 +290,25 @@ mod tests {
         BuiltApp::build(&project, &workshop, &|_| {})
     }
 
-    const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+    fn component_exporting(interface: &str) -> Vec<u8> {
+        let wat = format!("(component (instance $i) (export \"{interface}\" (instance $i)))");
+        wat::parse_str(wat).unwrap()
+    }
 
     #[test]
     fn a_site_and_a_component_are_described_by_their_hashes() {
-        let app = built(&[("public/a/b.css", b"b"), ("api/x.wasm", COMPONENT)]).unwrap();
+        let component = component_exporting("wasi:http/incoming-handler@0.2.0");
+        let app = built(&[("public/a/b.css", b"b"), ("api/x.wasm", &component)]).unwrap();
         let manifest = app.manifest;
         assert_eq!(manifest.site.files[0].path, "a/b.css");
         assert_eq!(manifest.site.files[0].sha256, Sha256::of(b"b"));
         assert_eq!(manifest.components[0].file, "workers/api/x.wasm");
-        assert_eq!(manifest.components[0].sha256, Sha256::of(COMPONENT));
+        assert_eq!(manifest.components[0].sha256, Sha256::of(&component));
         assert_eq!(manifest.workers[0].pattern, "/api/x");
         assert_eq!(Manifest::parse(&manifest.to_json()).unwrap(), manifest);
     }
+
+    const MODULE: &str = "(module (memory (export \"memory\") 1) (func (export \"_start\")))";
 
     #[test]
     fn the_rules_of_the_site_are_in_the_manifest_and_not_among_its_files() {
@@ -323,15 +348,38 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_component_is_named() {
-        for (content, expected) in [
-            (&b"\0asm\x01\0\0\0"[..], "a core module"),
-            (b"hello world", "something else"),
-            (b"", "a file of less than 8 bytes"),
+    fn a_command_speaks_cgi_unless_told_otherwise_and_its_module_becomes_a_component() {
+        let module = wat::parse_str(MODULE).unwrap();
+        let command = component_exporting("wasi:cli/run@0.2.0");
+        let settings = b"[workers.b]\nabi = \"wws\"";
+        let app = built(&[("a.wasm", &module), ("b.wasm", &command), ("wharf.toml", settings)]).unwrap();
+        let workers = app.manifest.workers.iter().map(|worker| (worker.name.as_str(), worker.abi));
+        assert_eq!(workers.collect::<Vec<_>>(), [("a", Abi::Cgi), ("b", Abi::Wws)]);
+        assert_ne!(app.manifest.components[0].sha256, Sha256::of(&module), "a component was made of it");
+        assert_eq!(app.manifest.components[1].sha256, Sha256::of(&command));
+        let json = String::from_utf8(app.manifest.to_json()).unwrap();
+        assert!(json.contains(r#""abi":"cgi""#) && json.contains(r#""abi":"wws""#), "{json}");
+    }
+
+    #[test]
+    fn what_cannot_be_a_worker_is_named_with_a_hint() {
+        let http = component_exporting("wasi:http/incoming-handler@0.2.0");
+        for (content, settings, expected) in [
+            (&b"\0asm\x01\0\0\0"[..], &b""[..], "found one that exports nothing"),
+            (b"hello world", b"", "found something else"),
+            (&http, b"[workers.x]\nabi = \"cgi\"", "exports wasi:http/incoming-handler"),
         ] {
-            let error = built(&[("x.wasm", content)]).unwrap_err();
-            assert!(error.to_string().ends_with(expected), "{error}");
+            let error = built(&[("x.wasm", content), ("wharf.toml", settings)]).unwrap_err();
+            assert_eq!(error.to_string(), "cannot load worker \"x.wasm\"");
+            let cause = std::error::Error::source(&error).unwrap().to_string();
+            assert!(cause.ends_with(expected), "{cause}");
             assert!(error.hint().is_some());
         }
+    }
+
+    #[test]
+    fn an_unknown_abi_is_refused_with_those_there_are() {
+        let error = toml::from_str::<crate::Config>("[workers.x]\nabi = \"fastcgi\"").unwrap_err();
+        assert!(error.to_string().contains("expected one of `http`, `cgi`, `wws`"), "{error}");
     }
 }

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 use serde::Deserialize;
 
-use crate::headers::HeaderRule;
+use crate::abi::Abi;
 use crate::grants::{Grants, Mounts, Outbound, Value};
+use crate::headers::HeaderRule;
 use crate::manifest::Limits;
 use crate::media_type::{self, MediaTypes};
 use crate::redirects::Redirect;
@@ -155,6 +156,9 @@ pub struct WorkerConfig {
     pub kv: BTreeMap<String, Value>,
     /// Its configuration (`wasi:config`): as `env`.
     pub config: BTreeMap<String, Value>,
+    /// How the worker is spoken to. Default: as the program shows, `http` for a
+    /// component that exports `wasi:http/incoming-handler` and `cgi` for a command.
+    pub abi: Option<Abi>,
     /// Wall-clock time of one request, for example `"5s"`.
     #[serde(with = "humantime_serde")]
     pub timeout: Option<std::time::Duration>,

@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::abi::Abi;
 use crate::digest::Sha256;
 use crate::encoding::Encoding;
+use crate::grants::{Grants, Value};
 use crate::headers::HeaderRule;
 use crate::redirects::Redirect;
-use crate::grants::{Grants, Value};
 
 /// The name of the manifest within an app's folder.
 pub const MANIFEST_FILE: &str = "wharf.json";
@@ -110,6 +111,9 @@ pub struct Worker {
     pub source: String,
     /// Which of [`Manifest::components`] runs it.
     pub component: usize,
+    /// How it is spoken to. Default `http`.
+    #[serde(default, skip_serializing_if = "Abi::is_default")]
+    pub abi: Abi,
     /// Environment variables of the guest.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, Value>,
@@ -323,6 +327,7 @@ mod tests {
             pattern: "/hello".into(),
             source: "hello.wasm".into(),
             component: 0,
+            abi: Abi::default(),
             env: BTreeMap::new(),
             grants: Grants::default(),
             limits: Limits::default(),

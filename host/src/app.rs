@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use wasmtime::component::Component;
-use wharf_app::{Found, MANIFEST_FILE, Manifest, ManifestError, Reads, RouteError, Routes, Target};
+use wharf_app::{Abi, Found, MANIFEST_FILE, Manifest, ManifestError, Reads, RouteError, Routes, Target};
 
 use crate::body::Body;
 use crate::code::{CodeDir, CodeError, HostCode};
@@ -80,13 +80,16 @@ pub enum AppError {
     /// A component has no code.
     #[error("cannot load workers")]
     Code(#[from] CodeError),
-    /// A component that answers no HTTP.
-    #[error(
-        "cannot load worker {source_file:?}: expected a component that exports wasi:http/incoming-handler"
-    )]
+    /// A component that lacks what its ABI needs.
+    #[error("cannot load worker {source_file:?}: expected a component that {}", match abi {
+        Abi::Http => "exports wasi:http/incoming-handler",
+        Abi::Cgi | Abi::Wws => "exports wasi:cli/run",
+    })]
     Worker {
         /// The worker's source.
         source_file: String,
+        /// How it was to be spoken to.
+        abi: Abi,
         /// What it lacks, or asks for in vain.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -150,7 +153,7 @@ impl App {
         let workers = manifest.workers.iter().zip(grants).enumerate().map(|(index, (worker, grants))| {
             let component = &components[worker.component];
             Worker::new(index, worker.clone(), component, grants, Arc::clone(&shared)).map_err(|error| {
-                AppError::Worker { source_file: worker.source.clone(), source: error.into() }
+                AppError::Worker { source_file: worker.source.clone(), abi: worker.abi, source: error.into() }
             })
         });
         let workers = workers.collect::<Result<_, _>>()?;

@@ -25,7 +25,6 @@ use zstd::stream::write::Encoder as ZstdEncoder;
 use crate::body::Body;
 use crate::negotiation::Accepted;
 
-
 /// Shorter bodies fit into a packet as they are, in bytes.
 const SMALLEST: u64 = 1 << 10;
 

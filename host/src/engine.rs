@@ -185,7 +185,8 @@ mod compiler {
         pub fn hint(&self) -> Option<String> {
             match self {
                 Self::CoreModule { .. } => Some(
-                    "build it for wasm32-wasip2, as a component that exports wasi:http/incoming-handler"
+                    "build it for wasm32-wasip2, or put it into a project: `wharf build` makes \
+                     components of modules that have a main function"
                         .into(),
                 ),
                 Self::Invalid { .. } | Self::NotWasm { .. } => {

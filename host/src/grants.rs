@@ -211,6 +211,11 @@ impl Grants {
         builder.allow_tcp(false).allow_udp(false);
     }
 
+    /// The environment variables by name.
+    pub(crate) fn variables(&self) -> &[(String, String)] {
+        &self.env
+    }
+
     /// Adds the mounted folders: without a syscall, as they are open already.
     pub(crate) fn mount(&self, context: &mut WasiCtx) {
         if let Some(filesystem) = &self.filesystem {

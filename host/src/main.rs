@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use tokio::sync::Notify;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 use tracing::{error, info};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
@@ -147,7 +147,8 @@ async fn serve_first(
         tls = tls.is_some(),
         "listening"
     );
-    let mut server = Server::new(socket, settings.serve).with_metrics(health, metrics.clone()).with_crew(crew);
+    let mut server =
+        Server::new(socket, settings.serve).with_metrics(health, metrics.clone()).with_crew(crew);
     if let Some(tls) = tls {
         server = server.with_tls(tls);
     }

@@ -22,9 +22,9 @@ use record::{Details, Record};
 
 use crate::access_log::{AccessLog, AccessLogFormat};
 use crate::app::App;
+use crate::body::Body;
 use crate::connection::Activity;
 use crate::metrics::{Counters, Failure, Held, Route};
-use crate::body::Body;
 use crate::outcome::Outcome;
 use crate::proxies::{Client, ForwardedBy, Peer, Secure, TrustedProxies};
 use crate::tls::TlsError;

@@ -38,6 +38,8 @@ pub(crate) enum Outcome {
     Busy,
     /// The request's body is larger than the worker takes.
     BodyTooLarge,
+    /// The request's body is malformed, or was cut off.
+    BadBody,
     /// The path is malformed.
     BadPath,
     /// The path is longer than any that we serve.
@@ -143,7 +145,7 @@ impl Outcome {
                 with(message(StatusCode::SERVICE_UNAVAILABLE), RETRY_AFTER, HeaderValue::from_static("1"))
             }
             Self::BodyTooLarge => message(StatusCode::PAYLOAD_TOO_LARGE),
-            Self::BadPath => message(StatusCode::BAD_REQUEST),
+            Self::BadPath | Self::BadBody => message(StatusCode::BAD_REQUEST),
             Self::PathTooLong => message(StatusCode::URI_TOO_LONG),
             Self::MethodNotAllowed => with(message(StatusCode::METHOD_NOT_ALLOWED), ALLOW, FILE_METHODS),
             Self::Options => with(empty(StatusCode::NO_CONTENT), ALLOW, FILE_METHODS),

@@ -3,11 +3,16 @@
 //! A request gets an instance of its own, or by the user's choice one that has
 //! answered others before. It runs within the request's own task, so that a
 //! client that goes takes it along. What an instance is made of is in
-//! `instance`, what it may use in `budget`.
+//! `instance`, what it may use in `budget`; workers that are commands are in
+//! `command`.
 
 mod body;
 mod budget;
+mod cgi;
+mod command;
 mod instance;
+mod stdio;
+mod wws;
 
 use std::io;
 use std::sync::Arc;
@@ -25,12 +30,13 @@ use tracing::{error, warn};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, PoolConcurrencyLimitError, Trap};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
-use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
+use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use wasmtime_wasi_http::{Error as HttpError, WasiBody};
 use wharf_app::{Params, Worker as Description};
 
-use self::body::{End, WorkerBody};
+use self::body::{AbortOnDrop, End, WorkerBody};
+use self::command::Command;
 use self::instance::{Idle, Instance, State};
 use crate::body::Body;
 use crate::engine::MAX_INSTANCES;
@@ -64,13 +70,19 @@ pub(crate) struct Worker {
     grants: Arc<Grants>,
     /// Its name as a header says it.
     name: HeaderValue,
-    pre: ProxyPre<State>,
+    program: Program,
     shared: Arc<Shared>,
     /// Which of the app's workers it is.
     index: usize,
     /// Turns to run, and places in the queue for one.
     turns: Arc<Semaphore>,
     queue: Semaphore,
+}
+
+/// What answers the requests.
+enum Program {
+    Http(ProxyPre<State>),
+    Command(Command),
 }
 
 /// What a request holds while its guest runs.
@@ -114,12 +126,16 @@ impl Worker {
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
         grants::add_to_linker(&mut linker)?;
-        let pre = ProxyPre::new(linker.instantiate_pre(component)?)?;
+        let pre = linker.instantiate_pre(component)?;
+        let program = match Command::new(&description, &grants, &pre)? {
+            Some(command) => Program::Command(command),
+            None => Program::Http(ProxyPre::new(pre)?),
+        };
         let name = HeaderValue::try_from(encode(&description.name))?;
         let turns = Arc::new(Semaphore::new(description.limits.concurrency.max(1) as usize));
         let queue = Semaphore::new(LONGEST_QUEUE as usize);
         let description = Arc::new(description);
-        Ok(Self { description, grants, name, pre, shared, index, turns, queue })
+        Ok(Self { description, grants, name, program, shared, index, turns, queue })
     }
 
     /// Lets an instance answer `request`.
@@ -129,6 +145,11 @@ impl Worker {
         params: &Params,
         context: &RequestContext,
     ) -> Outcome {
+        context.tell(&mut request);
+        let pre = match &self.program {
+            Program::Http(pre) => pre,
+            Program::Command(command) => return command.answer(self, request, params, context).await,
+        };
         let limits = &self.description.limits;
         let deadline = deadline_in(limits.timeout());
         if request.body().size_hint().lower() > limits.body {
@@ -136,32 +157,35 @@ impl Worker {
         }
         let Some(turn) = self.turn(deadline, context).await else { return Outcome::Busy };
         let too_large = Arc::new(AtomicBool::new(false));
-        context.tell(&mut request);
         let id = context.request_id();
-        context.tell(&mut request);
-        let id = context.request_id();
-        let request = self.prepare(request, params, &too_large);
+        let scheme = if context.client().scheme() == "https" { Scheme::Https } else { Scheme::Http };
+        let request = (scheme, self.prepare(request, params, &too_large));
         let (sender, mut receiver) = oneshot::channel();
         let end = Arc::new(End::default());
-        let mut call = Box::pin(self.call(request, sender, turn, deadline, Arc::clone(&end), id));
+        let mut call = Box::pin(self.call(pre, request, sender, turn, deadline, (Arc::clone(&end), id)));
         let outcome = tokio::select! {
             // In this order: most guests are done when first asked.
             biased;
-            ended = &mut call => match (receiver.try_recv(), ended) {
-                (Ok(response), _) => self.respond(response, |body, limit| WorkerBody::ended(body, end, limit)),
-                (Err(_), Ok(())) => {
-                    error!(worker = self.description.name, request = %id, "worker gave no response");
-                    Outcome::WorkerFailed
-                }
-                (Err(_), Err(Failure::Failed)) => Outcome::WorkerFailed,
-                (Err(_), Err(Failure::TimedOut)) => Outcome::WorkerTimedOut,
-                (Err(_), Err(Failure::Crowded)) => Outcome::Busy,
+            ended = &mut call => match ended {
+                Ok(()) => match receiver.try_recv() {
+                    Ok(response) => {
+                        self.respond(response, id, |body, limit| WorkerBody::ended(body, end, limit))
+                    }
+                    Err(_) => {
+                        error!(worker = self.description.name, request = %id, "worker gave no response");
+                        Outcome::WorkerFailed
+                    }
+                },
+                // Nothing was sent yet: it can still be an honest error.
+                Err(Failure::Failed) => Outcome::WorkerFailed,
+                Err(Failure::TimedOut) => Outcome::WorkerTimedOut,
+                Err(Failure::Crowded) => Outcome::Busy,
             },
             // It goes on after it gave its response. A sender that is gone
             // says nothing that the call's end does not.
             Ok(response) = &mut receiver => {
                 let guest = tokio::spawn(async move { _ = call.await });
-                self.respond(response, |body, limit| WorkerBody::running(body, end, limit, &guest))
+                self.respond(response, id, |body, limit| WorkerBody::running(body, end, limit, &guest))
             }
         };
         // Whatever the guest made of its truncated body.
@@ -186,21 +210,26 @@ impl Worker {
                     (turn, timeout_at(deadline, Arc::clone(slots).acquire_owned()).await.ok()?.ok()?)
                 }
             };
-        Some(Turn { _slot: slot, _turn: turn, _running: self.shared.ticker.run(), _counted: context.instance() })
+        Some(Turn {
+            _slot: slot,
+            _turn: turn,
+            _running: self.shared.ticker.run(),
+            _counted: context.instance(),
+        })
     }
 
     /// Calls the guest; returns when it has returned. Says why it failed to
     /// the log, and how it ended to `end`.
     fn call(
         &self,
-        request: Request<WasiBody>,
+        pre: &ProxyPre<State>,
+        (scheme, request): (Scheme, Request<WasiBody>),
         sender: oneshot::Sender<GuestResponse>,
         turn: Turn,
         deadline: Instant,
-        end: Arc<End>,
-        id: RequestId,
+        (end, id): (Arc<End>, RequestId),
     ) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
-        let (pre, shared, index) = (self.pre.clone(), Arc::clone(&self.shared), self.index);
+        let (pre, shared, index) = (pre.clone(), Arc::clone(&self.shared), self.index);
         let (description, grants) = (Arc::clone(&self.description), Arc::clone(&self.grants));
         async move {
             let mut instance = shared.idle.take(index);
@@ -209,7 +238,7 @@ impl Worker {
                     Some(instance) => instance,
                     none => none.insert(Instance::new(&pre, &description, &grants).await?),
                 };
-                instance.handle(request, sender).await
+                instance.handle(scheme, request, sender).await
             };
             let result = timeout_at(deadline, call).await;
             // Before the store goes, and the body's channel with it: from then
@@ -259,6 +288,7 @@ impl Worker {
     fn respond(
         &self,
         response: GuestResponse,
+        id: RequestId,
         body: impl FnOnce(HyperOutgoingBody, u64) -> WorkerBody,
     ) -> Outcome {
         match response {
@@ -267,7 +297,7 @@ impl Worker {
                 Outcome::Worker(response.map(|outgoing| Body::pieces(body(outgoing, limit))))
             }
             Err(code) => {
-                error!(worker = self.description.name, error = ?code, "worker answered with an error");
+                error!(worker = self.description.name, request = %id, error = ?code, "worker answered with an error");
                 Outcome::WorkerFailed
             }
         }
@@ -284,12 +314,10 @@ impl Worker {
         // What a client sends under these names is no word of ours.
         headers.remove(PARAMS_HEADER);
         headers.insert(WORKER_HEADER, self.name.clone());
-        if !params.is_empty() {
-            let pairs: Vec<String> =
-                params.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
-            if let Ok(pairs) = HeaderValue::try_from(pairs.join("&")) {
-                headers.insert(PARAMS_HEADER, pairs);
-            }
+        if !params.is_empty()
+            && let Ok(pairs) = HeaderValue::try_from(encode_params(params))
+        {
+            headers.insert(PARAMS_HEADER, pairs);
         }
         // HTTP/1.0 has no Host; wasi:http wants an authority.
         if !headers.contains_key(HOST) {
@@ -317,6 +345,12 @@ fn deadline_in(timeout: Duration) -> Instant {
     // A timeout past what the clock can hold is as good as none.
     let year = Duration::from_secs(365 * 24 * 3600);
     Instant::now() + timeout.min(year)
+}
+
+/// The parameters of a route, as `a=1&b=2`.
+fn encode_params(params: &[(String, String)]) -> String {
+    let pairs = params.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value)));
+    pairs.collect::<Vec<_>>().join("&")
 }
 
 fn encode(text: &str) -> String {

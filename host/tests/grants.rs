@@ -55,9 +55,11 @@ fn load(grants: &str, env: &[(&str, Value)]) -> Result<App, AppError> {
         pattern: "/[...path]".into(),
         source: "grants.wasm".into(),
         component: 0,
+        abi: Default::default(),
         env: env.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
         grants: toml::from_str::<Grants>(grants).unwrap(),
         limits: Limits { timeout_ms: 120_000, ..Limits::default() },
+        reuse: 1,
     });
     // Through the text, as an image has it.
     let manifest = Manifest::parse(&manifest.to_json()).unwrap();

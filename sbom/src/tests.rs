@@ -57,11 +57,16 @@ fn crates() -> Value {
     ]})
 }
 
-/// A component with a module in it that has these sections.
+/// A component that answers HTTP, by its name, with a module in it that has
+/// these sections.
 fn component(sections: &[Vec<u8>]) -> Vec<u8> {
     let module = [b"\0asm\x01\0\0\0".as_slice(), &sections.concat()].concat();
     let module = [&[1][..], &leb(module.len()), &module].concat();
-    [b"\0asm\x0d\0\x01\0".as_slice(), &module].concat()
+    // An instance of no exports, exported (component model, Binary.md).
+    let name = text("wasi:http/incoming-handler@0.2.0");
+    let export = [&[1, 0][..], &name, &[5, 0, 0]].concat();
+    let exported = [&[5, 3, 1, 1, 0, 11][..], &leb(export.len()), &export].concat();
+    [b"\0asm\x0d\0\x01\0".as_slice(), &module, &exported].concat()
 }
 
 fn wheel(entries: &[(&str, &[u8])]) -> Vec<u8> {
@@ -203,8 +208,6 @@ fn a_component_tells_its_crates_and_its_compilers() {
 fn hostile_files_are_left_out() {
     let bomb = zlib(&vec![b' '; 17 << 20]);
     let damaged = crates().to_string().replace("\"0.1.0\"", "\"a b\"");
-    let mut truncated = component(&[producers()]);
-    truncated.truncate(truncated.len() - 3);
     let large = wheel(&[("x-1.dist-info/METADATA", &vec![b'x'; 5 << 20])]);
     for wasm in [
         component(&[section(".dep-v0", &bomb)]),
@@ -212,7 +215,6 @@ fn hostile_files_are_left_out() {
         component(&[section(".dep-v0", &zlib(damaged.as_bytes()))]),
         component(&[section(".dep-v0", &zlib(b"[]"))]),
         component(&[section("producers", &[0xff; 9])]),
-        truncated,
     ] {
         let bom = bom(&[
             ("api.wasm", &wasm),
@@ -228,6 +230,16 @@ fn hostile_files_are_left_out() {
         ]);
         assert_eq!(references(&bom), ["worker:workers/api.wasm", "wharf-host:linux/amd64"].into());
     }
+}
+
+#[test]
+fn of_a_truncated_component_what_is_lost_is_left_out() {
+    let mut truncated = component(&[producers(), producers()]);
+    let whole = wasm::contents(&truncated);
+    truncated.truncate(truncated.len() - 60);
+    assert_eq!(wasm::contents(&truncated), whole, "of two equal sections one is left");
+    truncated.truncate(24);
+    assert_eq!(wasm::contents(&truncated), wasm::Contents::default());
 }
 
 #[test]

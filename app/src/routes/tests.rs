@@ -23,6 +23,7 @@ fn manifest(files: &[&str], patterns: &[&str]) -> Manifest {
             pattern: (*pattern).into(),
             source: format!("{pattern}.py"),
             component: 0,
+            abi: Default::default(),
             env: Default::default(),
             grants: Default::default(),
             limits: Limits::default(),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
-use wharf_app::{Grants, Limits, MANIFEST_FILE, Manifest, RouteLine, Value};
+use wharf_app::{Abi, Grants, Limits, MANIFEST_FILE, Manifest, RouteLine, Value};
 use wharf_images::{Descriptor, InspectedImage, Inspection, Layout};
 
 use crate::arguments::Global;
@@ -25,7 +25,7 @@ use crate::target::{LARGEST_IMAGE, Target, unpacked};
 /// uncompressedSize, createdBy), referrers (each: digest, subject, artifactType,
 /// size, annotations), and app, which is null unless wharf made the image and its
 /// app can be read (name, routes with pattern, kind, source; workers with name,
-/// pattern, source, file, env, grants, limits, imports, exports; limits with
+/// pattern, source, file, abi, env, grants, limits, imports, exports; limits with
 /// timeout_ms, memory, body). Sizes are in bytes; members may be added.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  wharf inspect registry.example/app:1\n  wharf inspect app.tar --json")]
@@ -60,6 +60,7 @@ struct Worker {
     source: String,
     /// The component, below `/app`.
     file: String,
+    abi: Abi,
     env: BTreeMap<String, Value>,
     grants: Grants,
     limits: Limits,
@@ -131,6 +132,7 @@ fn app(
             pattern: worker.pattern.clone(),
             source: worker.source.clone(),
             file,
+            abi: worker.abi,
             env: worker.env.clone(),
             grants: worker.grants.clone(),
             limits: worker.limits.clone(),
@@ -218,6 +220,7 @@ fn print_app(app: &App) -> Result<()> {
             ["    Route:".to_owned(), plain(&worker.pattern)],
             ["    Source:".to_owned(), plain(&worker.source)],
             ["    Component:".to_owned(), plain(&worker.file)],
+            ["    ABI:".to_owned(), worker.abi.to_string()],
             [
                 "    Limits:".to_owned(),
                 format!(

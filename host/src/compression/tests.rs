@@ -5,7 +5,6 @@ use http_body_util::StreamBody;
 
 use super::*;
 
-
 const TEXT: &[(&str, &str)] = &[("content-type", "text/plain; charset=utf-8")];
 
 fn response(headers: &[(&'static str, &'static str)], body: Body) -> Response<Body> {

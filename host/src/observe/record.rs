@@ -13,9 +13,9 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use super::{Connected, Observer, RequestContext};
 use crate::access_log::{Entry, redacted};
+use crate::body::Body;
 use crate::connection::Activity;
 use crate::metrics::{Count, Failure, Held, Route};
-use crate::body::Body;
 use crate::proxies::Client;
 use crate::trace::{RequestId, Span, TRACESTATE, TraceContext};
 

@@ -106,7 +106,14 @@ impl Drop for WorkerBody {
     }
 }
 
-struct AbortOnDrop(Option<AbortHandle>);
+/// A task that ends with this, unless it is defused.
+pub(super) struct AbortOnDrop(pub(super) Option<AbortHandle>);
+
+impl AbortOnDrop {
+    pub(super) fn defuse(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {

@@ -7,12 +7,12 @@ use http::Request;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use wasmtime::component::ResourceTable;
-use wasmtime::{Store, UpdateDeadline};
+use wasmtime::{Engine, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::{WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
-use wharf_app::Worker as Description;
+use wharf_app::{Limits, Worker as Description};
 
 use super::GuestResponse;
 use super::budget::Budget;
@@ -44,25 +44,15 @@ pub(super) struct Instance {
 
 impl Instance {
     /// A fresh instance.
-    pub(super) async fn new(pre: &ProxyPre<State>, description: &Arc<Description>, grants: &Arc<Grants>) -> wasmtime::Result<Self> {
+    pub(super) async fn new(
+        pre: &ProxyPre<State>,
+        description: &Arc<Description>,
+        grants: &Arc<Grants>,
+    ) -> wasmtime::Result<Self> {
         let limits = &description.limits;
         let log = GuestLog::new(limits.log);
-        let state = State {
-            wasi: grants.context(WasiCtx::builder().stdout(log.clone()).stderr(log.clone())),
-            http: WasiHttpCtx::new(),
-            table: ResourceTable::new(),
-            granted: grants.granted(),
-            budget: Budget::new(limits),
-        };
-        let mut store = Store::new(pre.engine(), state);
-        store.limiter(|state| &mut state.budget);
-        store.set_epoch_deadline(1);
-        // Others of this thread have their turn, the deadline's timer among
-        // them.
-        store.epoch_deadline_callback(|mut store| {
-            let more = store.data_mut().budget.take_tick();
-            Ok(if more { UpdateDeadline::Yield(1) } else { UpdateDeadline::Interrupt })
-        });
+        let wasi = grants.context(WasiCtx::builder().stdout(log.clone()).stderr(log.clone()));
+        let mut store = store(pre.engine(), limits, grants, wasi);
         let proxy = pre.instantiate_async(&mut store).await?;
         Ok(Self { store, proxy, log, description: Arc::clone(description), left: description.reuse.max(1) })
     }
@@ -71,6 +61,7 @@ impl Instance {
     /// before it returns.
     pub(super) async fn handle(
         &mut self,
+        scheme: Scheme,
         request: Request<WasiBody>,
         sender: oneshot::Sender<GuestResponse>,
     ) -> wasmtime::Result<()> {
@@ -80,7 +71,7 @@ impl Instance {
         let store = &mut self.store;
         store.data_mut().budget.renew_cpu_time(limits);
         store.set_epoch_deadline(1);
-        let request = store.data_mut().http().new_incoming_request(Scheme::Http, request)?;
+        let request = store.data_mut().http().new_incoming_request(scheme, request)?;
         let out = store.data_mut().http().new_response_outparam(sender)?;
         self.proxy.wasi_http_incoming_handler().call_handle(store, request, out).await
     }
@@ -88,6 +79,31 @@ impl Instance {
     pub(super) const fn may_serve_again(&self) -> bool {
         self.left > 0
     }
+}
+
+/// What holds an instance, with these limits and grants.
+pub(super) fn store(engine: &Engine, limits: &Limits, grants: &Arc<Grants>, wasi: WasiCtx) -> Store<State> {
+    let state = State {
+        wasi,
+        http: WasiHttpCtx::new(),
+        table: ResourceTable::new(),
+        granted: grants.granted(),
+        budget: Budget::new(limits),
+    };
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| &mut state.budget);
+    store.set_epoch_deadline(1);
+    // All others of this thread have their turn: tasks, and by way of tokio's
+    // own yielding the sockets and timers, the deadline's among them.
+    store.epoch_deadline_callback(|mut store| {
+        let more = store.data_mut().budget.take_tick();
+        Ok(if more {
+            UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
+        } else {
+            UpdateDeadline::Interrupt
+        })
+    });
+    store
 }
 
 /// Instances that have answered and may answer again, of all workers.

@@ -1,0 +1,59 @@
+//! How a worker is spoken to.
+//!
+//! Below it, and only where projects are built: what a `.wasm` file is
+//! (`detect`), and how a module of WASI preview 1 becomes a component
+//! (`adapt`). It deliberately does not speak any protocol: the host does.
+
+#[cfg(feature = "build")]
+mod adapt;
+#[cfg(feature = "build")]
+mod detect;
+
+#[cfg(feature = "build")]
+pub(crate) use adapt::adapt;
+#[cfg(feature = "build")]
+pub use detect::ProgramError;
+#[cfg(feature = "build")]
+pub(crate) use detect::{Program, detect};
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// How requests reach a worker, and answers come back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Abi {
+    /// The component exports `wasi:http/incoming-handler` 0.2.
+    #[default]
+    Http,
+    /// A command is started for each request and speaks CGI/1.1 (RFC 3875): the
+    /// request in environment and stdin, the response on stdout.
+    Cgi,
+    /// A command is started for each request and speaks the protocol of Wasm
+    /// Workers Server: a JSON document on stdin, another one on stdout.
+    Wws,
+}
+
+impl Abi {
+    /// As `wharf.toml` and `wharf.json` spell it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Cgi => "cgi",
+            Self::Wws => "wws",
+        }
+    }
+
+    /// Whether it is what a manifest without the key means.
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for Abi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

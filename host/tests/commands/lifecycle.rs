@@ -1,0 +1,92 @@
+//! How commands end: by themselves, by force, or with their client.
+
+use crate::guest::{ECHO, ENVIRONMENT, FOREVER, MUCH, POUR, printing};
+use crate::served::Served;
+
+const HEAD: &[u8] = b"Content-Type: text/plain\n\n";
+
+fn served(output: &[u8], body: &str, settings: &str) -> Served {
+    let settings = format!("[workers.index]\n{settings}");
+    Served::new(&[("index.wasm", &printing(output, body)), ("wharf.toml", settings.as_bytes())])
+}
+
+#[test]
+fn a_program_that_ends_with_status_0_has_answered() {
+    for end in ["", "(call $exit (i32.const 0))", "return"] {
+        let response = served(HEAD, &format!("{MUCH} {end}"), "").get("/");
+        assert_eq!((response.status, response.body.len(), response.whole), (200, 256 << 10, true), "{end}");
+    }
+}
+
+#[test]
+fn a_failure_before_the_head_is_500() {
+    for end in ["(call $exit (i32.const 1))", "unreachable"] {
+        assert_eq!(served(b"Content-Type: text/plain\n", end, "").get("/").status, 500, "{end}");
+    }
+}
+
+#[test]
+fn a_failure_after_the_head_breaks_the_connection() {
+    for end in ["(call $exit (i32.const 1))", "unreachable"] {
+        let response = served(HEAD, &format!("{MUCH} {end}"), "").get("/");
+        assert_eq!((response.status, response.whole), (200, false), "{end}: must not look whole");
+    }
+}
+
+#[test]
+fn a_program_without_end_is_504_or_cut_off() {
+    let settings = "timeout = \"200ms\"";
+    assert_eq!(served(b"", FOREVER, settings).get("/").status, 504);
+    let late = served(HEAD, &format!("{MUCH} {FOREVER}"), settings).get("/");
+    assert_eq!((late.status, late.whole), (200, false));
+}
+
+#[test]
+fn memory_has_a_limit() {
+    // More than the module begins with, or the adapter itself would not fit.
+    let grow = "(if (i32.eq (memory.grow (i32.const 100)) (i32.const -1)) (then unreachable))";
+    let program = format!("{grow} (call $write (i32.const 4096) (i32.const {}))", HEAD.len());
+    let app = |memory: &str| {
+        let program = crate::guest::module(HEAD, &program);
+        let settings = format!("[workers.index]\nmemory = \"{memory}\"");
+        Served::new(&[("index.wasm", &program), ("wharf.toml", settings.as_bytes())])
+    };
+    assert_eq!(app("4MiB").get("/").status, 500);
+    assert_eq!(app("16MiB").get("/").status, 200);
+}
+
+#[test]
+fn a_program_ends_with_its_client() {
+    // Without their end, these would hold all places for an hour.
+    let settings = b"[workers.pour]\ntimeout = \"1h\"\n[workers.stuck]\ntimeout = \"1h\"\n";
+    let app = Served::new(&[
+        ("pour.wasm", &printing(HEAD, POUR)),
+        ("stuck.wasm", &printing(HEAD, ECHO)),
+        ("hello.wasm", &printing(b"Content-Type: text/plain\n\nhello", "")),
+        ("wharf.toml", settings),
+    ]);
+    for path in ["/pour", "/stuck"] {
+        let clients: Vec<_> = (0..128)
+            .map(|_| {
+                // One never stops writing, the other one waits for a body.
+                let request = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n");
+                let mut client = app.send(&request);
+                assert_eq!(client.head().0, 200);
+                client
+            })
+            .collect();
+        drop(clients);
+        assert_eq!(app.get("/hello").text(), "hello", "after {path}");
+    }
+}
+
+#[test]
+fn nothing_of_one_request_is_seen_by_the_next() {
+    let app = served(HEAD, ENVIRONMENT, "");
+    let secret = app.request("GET /?secret HTTP/1.1\r\nHost: a\r\nX-Secret: 1\r\nConnection: close\r\n\r\n");
+    assert!(secret.text().contains("QUERY_STRING=secret\0"));
+    for _ in 0..50 {
+        let next = app.get("/");
+        assert!(next.text().contains("QUERY_STRING=\0") && !next.text().to_lowercase().contains("secret"));
+    }
+}
