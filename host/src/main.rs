@@ -76,7 +76,7 @@ fn main() -> ExitCode {
 }
 
 fn hint(error: &anyhow::Error) -> Option<String> {
-    let bind = error.downcast_ref::<BindError>().and_then(BindError::hint).map(Into::into);
+    let bind = error.downcast_ref::<BindError>().and_then(BindError::hint);
     bind.or_else(|| error.downcast_ref::<AppError>()?.hint())
 }
 
