@@ -137,6 +137,8 @@ pub(crate) fn to_usize(size: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt as _;
+
     use super::*;
 
     #[test]

@@ -1,7 +1,7 @@
 use std::io::Read;
 
 use futures_util::{StreamExt as _, stream};
-use http_body_util::StreamBody;
+use http_body_util::{BodyExt as _, StreamBody};
 
 use super::*;
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use http::uri::Scheme;
 use http::{Method, Request, Response, Uri};
-use http_body_util::BodyExt as _;
+use http_body_util::BodyExt;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -153,7 +153,7 @@ impl Egress {
         let first_byte = at_most(options.first_byte_timeout, FIRST_BYTE_TIMEOUT);
         let (response, driver) = connection::exchange(stream, request, first_byte).await?;
         let between = at_most(options.between_bytes_timeout, BETWEEN_BYTES_TIMEOUT);
-        let response = response::guarded(response, between).map(|body| body.boxed_unsync());
+        let response = response::guarded(response, between).map(BodyExt::boxed_unsync);
         Ok((response, async move {
             driver.await;
             drop(permit);

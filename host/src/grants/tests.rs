@@ -15,15 +15,17 @@ fn worker(grants: &str, env: &[(&str, Value)]) -> Worker {
         pattern: "/api".into(),
         source: "api.wasm".into(),
         component: 0,
+        abi: Default::default(),
+        reuse: 1,
         env,
         grants,
         limits: Limits::default(),
     }
 }
 
-fn granted(grants: &str, env: &[(&str, Value)], site: SiteRoot) -> Result<Arc<Grants>, GrantError> {
+fn granted(grants: &str, env: &[(&str, Value)], site: &SiteRoot) -> Result<Arc<Grants>, GrantError> {
     let variable = |name: &str| (name == "SET").then(|| "from the host".to_owned());
-    Granter::with_environment(&site, variable).grants(&worker(grants, env))
+    Granter::with_environment(site, variable).grants(&worker(grants, env))
 }
 
 fn no_site() -> SiteRoot {
@@ -34,7 +36,7 @@ fn mount(host: &Path, write: &str) -> String {
     format!("mounts = [{{ host = {:?}, guest = '/data'{write} }}]", host.display().to_string())
 }
 
-fn refused(grants: &str, site: SiteRoot) -> (String, Option<String>) {
+fn refused(grants: &str, site: &SiteRoot) -> (String, Option<String>) {
     let error = granted(grants, &[], site).err().expect("it is refused");
     let mut text = error.to_string();
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(&error);
@@ -52,18 +54,18 @@ fn variable(from: &str, optional: bool) -> Value {
 #[test]
 fn a_worker_has_the_variables_that_it_was_granted_and_no_others() {
     let env = [("A", "1".into()), ("B", variable("SET", false)), ("C", variable("UNSET", true))];
-    let grants = granted("", &env, no_site()).unwrap();
+    let grants = granted("", &env, &no_site()).unwrap();
     assert_eq!(grants.env, [("A".into(), "1".into()), ("B".into(), "from the host".to_owned())]);
     assert!(grants.filesystem.is_none() && grants.egress.is_none());
 }
 
 #[test]
 fn a_missing_variable_is_named_with_its_worker() {
-    let error = granted("", &[("DATABASE", variable("UNSET", false))], no_site()).err().unwrap();
+    let error = granted("", &[("DATABASE", variable("UNSET", false))], &no_site()).err().unwrap();
     assert_eq!(error.to_string(), "worker \"api\" can't have env \"DATABASE\"");
     assert!(error.hint().unwrap().contains("docker run -e UNSET="), "{:?}", error.hint());
     for setting in ["config = { k = { from = 'UNSET' } }", "kv = { k = { from = 'UNSET' } }"] {
-        let (text, _) = refused(setting, no_site());
+        let (text, _) = refused(setting, &no_site());
         assert!(text.ends_with("\"k\": environment variable UNSET is not set"), "{text}");
     }
 }
@@ -71,13 +73,13 @@ fn a_missing_variable_is_named_with_its_worker() {
 #[test]
 fn a_mounted_folder_must_exist_and_be_a_folder() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(granted(&mount(folder.path(), ""), &[], no_site()).unwrap().filesystem.is_some());
-    let (text, hint) = refused(&mount(&folder.path().join("none"), ""), no_site());
+    assert!(granted(&mount(folder.path(), ""), &[], &no_site()).unwrap().filesystem.is_some());
+    let (text, hint) = refused(&mount(&folder.path().join("none"), ""), &no_site());
     assert!(text.contains("/none\": cannot open it: ") && text.contains("worker \"api\""), "{text}");
     assert!(hint.unwrap().contains("docker run -v"));
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
-    assert!(refused(&mount(&file, ""), no_site()).0.contains("expected a folder, found something else"));
+    assert!(refused(&mount(&file, ""), &no_site()).0.contains("expected a folder, found something else"));
 }
 
 #[test]
@@ -89,30 +91,30 @@ fn a_worker_never_writes_to_static_files() {
     let page = site.join("index.html");
     std::fs::write(&page, "").unwrap();
     for writable in [folder.path(), &site, &inner] {
-        let (text, _) = refused(&mount(writable, ", write = true"), SiteRoot::Sealed(site.clone()));
+        let (text, _) = refused(&mount(writable, ", write = true"), &SiteRoot::Sealed(site.clone()));
         assert!(text.contains("the site's files"), "{text}");
     }
-    let (text, _) = refused(&mount(&site, ", write = true"), SiteRoot::Live(vec![page.clone()]));
+    let (text, _) = refused(&mount(&site, ", write = true"), &SiteRoot::Live(vec![page.clone()]));
     assert!(text.contains("the site's files"), "{text}");
-    assert!(granted(&mount(&site, ""), &[], SiteRoot::Sealed(site)).is_ok(), "reading is harmless");
+    assert!(granted(&mount(&site, ""), &[], &SiteRoot::Sealed(site)).is_ok(), "reading is harmless");
     let beside = mount(&inner, ", write = true");
-    assert!(granted(&beside, &[], SiteRoot::Live(vec![page])).is_ok());
+    assert!(granted(&beside, &[], &SiteRoot::Live(vec![page])).is_ok());
 }
 
 #[test]
 fn a_store_is_opened_at_start_or_refused() {
     let folder = tempfile::tempdir().unwrap();
     let kv = |place: &Path| format!("kv = {{ default = {:?} }}", place.display().to_string());
-    assert!(granted(&kv(&folder.path().join("a/b")), &[], no_site()).is_ok(), "folders are made");
+    assert!(granted(&kv(&folder.path().join("a/b")), &[], &no_site()).is_ok(), "folders are made");
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let (text, hint) = refused(&kv(&file), no_site());
+    let (text, hint) = refused(&kv(&file), &no_site());
     assert!(text.contains("store \"default\": cannot make its folder"), "{text}");
     assert!(hint.unwrap().contains("65532"));
     let other = folder.path().join("other");
     std::fs::create_dir(&other).unwrap();
     std::fs::write(other.join("kv.sqlite"), "this is no database, and long enough to show that").unwrap();
-    assert!(refused(&kv(&other), no_site()).0.contains("kv.sqlite: file is not a database"));
-    let (text, _) = refused("kv = { default = 'mysql://x' }", no_site());
+    assert!(refused(&kv(&other), &no_site()).0.contains("kv.sqlite: file is not a database"));
+    let (text, _) = refused("kv = { default = 'mysql://x' }", &no_site());
     assert!(text.contains("unknown kind of store \"mysql\""), "{text}");
 }

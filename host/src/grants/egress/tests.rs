@@ -298,11 +298,11 @@ async fn a_certificate_must_be_for_the_host_and_of_a_trusted_authority() {
     let file = folder.path().join("authority.pem");
     std::fs::write(&file, made.cert.pem()).unwrap();
     let entries = || [format!("https://localhost:{port}"), format!("https://127.0.0.1:{port}")];
-    let egress = |certificates| {
+    let egress = |certificates: Option<&Path>| {
         let entries = entries().iter().map(|entry| entry.parse().unwrap()).collect();
         Egress::new(entries, Arc::default(), certificates)
     };
-    let trusting = egress(Some(&file)).unwrap();
+    let trusting = egress(Some(file.as_path())).unwrap();
     let by_name = format!("https://localhost:{port}/");
     for _ in 0..2 {
         let (parts, body) = answer(&trusting, get(&by_name)).await.unwrap();
@@ -319,7 +319,7 @@ async fn a_certificate_must_be_for_the_host_and_of_a_trusted_authority() {
         if let Some(content) = content {
             std::fs::write(&file, content).unwrap();
         }
-        let error = egress(Some(&file)).err().unwrap();
+        let error = egress(Some(file.as_path())).err().unwrap();
         assert!(error.to_string().contains("SSL_CERT_FILE") && error.to_string().contains(name), "{error}");
     }
 }
