@@ -103,6 +103,12 @@ large: root stage ## Build and push a file of 4 GiB within 64 MiB of memory (16 
 	tests/testbed/setup.sh
 	WHARF_BIN_DIR=$(STAGE) $(CARGO) test --locked -p wharf-tests --test e2e -- --ignored --nocapture large::
 
+.PHONY: http-table
+http-table: root stage-here ## Write docs/http.md: what wharf, nginx, Caddy and wrangler do
+	tests/testbed/packages.sh tests
+	tests/testbed/wrangler.sh >/dev/null
+	WHARF_HTTP_TABLE=write WHARF_BIN_DIR=$(STAGE) $(CARGO) test --locked -p wharf-tests --test differential
+
 .PHONY: root
 root:
 	@[ "$$(id -u)" = 0 ] || { \
