@@ -17,6 +17,7 @@ mod inspect;
 mod interop;
 mod large;
 mod login;
+mod protocol;
 mod push;
 mod reproducible;
 mod serve;
