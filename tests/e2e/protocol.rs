@@ -43,8 +43,8 @@ fn large() -> Vec<u8> {
 }
 
 fn connect(authority: &str) -> TcpStream {
-    let stream = TcpStream::connect(authority).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let stream = TcpStream::connect(authority).expect("the server listens");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout can be set");
     stream
 }
 
@@ -53,17 +53,23 @@ fn read_until(stream: &mut TcpStream, end: &str) -> String {
     let mut bytes = Vec::new();
     while !bytes.ends_with(end.as_bytes()) {
         let mut byte = [0];
-        assert_eq!(stream.read(&mut byte).unwrap(), 1, "{:?}", String::from_utf8_lossy(&bytes));
+        assert_eq!(
+            stream.read(&mut byte).expect("something comes"),
+            1,
+            "{:?}",
+            String::from_utf8_lossy(&bytes)
+        );
         bytes.push(byte[0]);
     }
-    String::from_utf8(bytes).unwrap()
+    String::from_utf8(bytes).expect("a head is text")
 }
 
 /// Memory that the server has held at most, in bytes.
 fn peak(server: &Server) -> u64 {
-    let status = fs_err::read_to_string(format!("/proc/{}/status", server.daemon.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+    let status = fs_err::read_to_string(format!("/proc/{}/status", server.daemon.id())).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.expect("the kernel tells the peak") * 1024
 }
 
 /// The value behind `name` in what h2load prints: `requests: 10 total, …`.
@@ -71,7 +77,7 @@ fn counted(report: &str, name: &str) -> u64 {
     let line =
         report.lines().find(|line| line.starts_with("requests: ")).unwrap_or_else(|| panic!("{report}"));
     let (before, _) = line.split_once(&format!(" {name}")).unwrap_or_else(|| panic!("{report}"));
-    before.rsplit(' ').next().unwrap().parse().unwrap()
+    before.rsplit(' ').next().and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("{report}"))
 }
 
 #[test]
