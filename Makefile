@@ -123,11 +123,13 @@ check: setup ## Formatting, lints, licences and spelling
 	tests/lint.sh
 
 FUZZ_SECONDS ?= 600
-FUZZ_TARGETS := reference manifest index tar wharf-json archive
+FUZZ_TARGETS := reference manifest index tar wharf-json archive request path conditions wharf-toml rules
 # The dictionary of each target whose own name it does not have.
 FUZZ_WORDS_manifest := documents
 FUZZ_WORDS_index    := documents
 FUZZ_WORDS_archive  := documents
+FUZZ_WORDS_path     := request
+FUZZ_WORDS_conditions := request
 
 .PHONY: fuzz
 fuzz: ## Fuzz what reads foreign input, FUZZ_SECONDS for each target (cargo install cargo-fuzz)

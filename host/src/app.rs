@@ -12,6 +12,7 @@ use wharf_app::{MANIFEST_FILE, Manifest, ManifestError, RouteError, Routes, Targ
 
 use crate::code::{CodeDir, CodeError, HostCode};
 use crate::engine::Runtime;
+use crate::message;
 use crate::outcome::{Body, Outcome};
 use crate::site::Site;
 use crate::worker::{Shared, Worker};
@@ -138,6 +139,9 @@ impl App {
 
     /// Answers one request.
     pub(crate) async fn respond(&self, request: Request<Incoming>) -> Response<Body> {
+        if !message::is_sound(&request) {
+            return message::refusal();
+        }
         let query = request.uri().query().map_or_else(String::new, |query| format!("?{query}"));
         let outcome = match decode_path(request.uri().path()) {
             Some(path) => self.answer(&path, request).await,

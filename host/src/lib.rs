@@ -11,7 +11,11 @@ mod code;
 #[cfg(feature = "compiler")]
 mod code_cache;
 mod engine;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod log;
+mod message;
 mod negotiation;
 mod outcome;
 mod server;

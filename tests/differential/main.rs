@@ -197,7 +197,6 @@ const ALONE: &[&str] = &[
     "A name with a hash of its content is kept",
     // What wharf's build leaves out, they serve.
     "A link out of the site",
-    "A sibling has no address",
     "`_headers` is not served",
     "`_redirects` is not served",
     // nginx takes it and goes on, as does what wrangler is made of.

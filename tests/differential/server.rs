@@ -66,12 +66,12 @@ impl Server {
     }
 }
 
-/// A folder with the site in `site/`, complete.
+/// A folder with the site in `site/`, and a link out of it.
 fn peer_folder() -> TempDir {
     let folder = tempfile::Builder::new().prefix("wharf-peer-").tempdir().expect("a folder can be made");
     let site = folder.path().join("site");
     site::write(&site);
-    site::complete_for_peers(&site);
+    site::add_link(&site);
     folder
 }
 
@@ -102,6 +102,7 @@ fn debian(program: &str) -> PathBuf {
 
 fn nginx() -> Server {
     let (folder, address) = (peer_folder(), free_address());
+    site::add_siblings(&folder.path().join("site"));
     let scratch = text(folder.path());
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("  {kind}_temp_path {scratch}/{kind};\n"))
@@ -125,6 +126,7 @@ fn nginx() -> Server {
 
 fn caddy() -> Server {
     let (folder, address) = (peer_folder(), free_address());
+    site::add_siblings(&folder.path().join("site"));
     let scratch = text(folder.path());
     let settings = format!(
         "{{\n  admin off\n  auto_https off\n  servers {{\n    protocols h1 h2 h2c\n  }}\n}}\n\
@@ -149,7 +151,6 @@ fn wrangler() -> Option<Server> {
         return None;
     }
     let (folder, address) = (peer_folder(), free_address());
-    // It would serve compressed siblings as files, and finds no links to follow.
     let site = folder.path().join("site");
     let package = program.ancestors().nth(2).expect("a program lies in a package").join("package.json");
     let package = fs_err::read(package).expect("a package has a description");

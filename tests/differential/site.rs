@@ -115,9 +115,8 @@ pub(crate) fn write(folder: &Path) {
     write_file(&folder.join("_redirects"), REDIRECTS.as_bytes());
 }
 
-/// Adds what `wharf build` makes itself, or refuses: compressed siblings, and
-/// a link out of the site.
-pub(crate) fn complete_for_peers(folder: &Path) {
+/// Adds compressed siblings, which `wharf build` makes itself.
+pub(crate) fn add_siblings(folder: &Path) {
     for script in ["app.js", "assets/app.3f2a1b9c.js"] {
         let content = content(script);
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
@@ -130,6 +129,10 @@ pub(crate) fn complete_for_peers(folder: &Path) {
         brotli::BrotliCompress(&mut content.as_slice(), &mut br, &parameters).expect("memory takes it");
         write_file(&folder.join(format!("{script}.br")), &br);
     }
+}
+
+/// Adds a link out of the site, which `wharf build` refuses.
+pub(crate) fn add_link(folder: &Path) {
     let outside = folder.with_file_name("outside.txt");
     write_file(&outside, SECRETS[1]);
     symlink(&outside, folder.join("leak.txt")).expect("a link can be made");
