@@ -36,7 +36,7 @@ pub(crate) const CASES: &[&str] = &[
     "`:splat` is no way to another site",
     "A rewrite of `_redirects`",
     "A path of 16 KiB",
-    // hyper refuses minor versions that it does not know.
     "`OPTIONS *`",
+    // hyper refuses minor versions that it does not know.
     "HTTP/1.2 is answered as 1.1",
 ];
