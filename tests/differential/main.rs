@@ -58,8 +58,10 @@ fn run() -> &'static Run {
     static RUN: OnceLock<Run> = OnceLock::new();
     RUN.get_or_init(|| {
         let starting = SERVERS.map(|name| thread::spawn(move || Server::start(name)));
-        let servers = starting.map(|server| server.join().expect("the server starts"));
-        let mut servers: Vec<Server> = servers.into_iter().flatten().collect();
+        // All of them, before one that failed to start ends this: the others end, too.
+        let started = starting.map(thread::JoinHandle::join);
+        let servers = started.into_iter().filter_map(|server| server.expect("the server starts"));
+        let mut servers: Vec<Server> = servers.collect();
         let mut sections: Vec<(&str, Vec<Row>)> = cases::sections()
             .into_iter()
             .map(|(title, cases)| (title, cases.into_iter().map(Row::new).collect()))
