@@ -103,6 +103,12 @@ large: root stage ## Build and push a file of 4 GiB within 64 MiB of memory (16 
 	tests/testbed/setup.sh
 	WHARF_BIN_DIR=$(STAGE) $(CARGO) test --locked -p wharf-tests --test e2e -- --ignored --nocapture large::
 
+.PHONY: http-table
+http-table: root stage-here ## Write docs/http.md: what wharf, nginx, Caddy and wrangler do
+	tests/testbed/packages.sh tests
+	tests/testbed/wrangler.sh >/dev/null
+	WHARF_HTTP_TABLE=write WHARF_BIN_DIR=$(STAGE) $(CARGO) test --locked -p wharf-tests --test differential
+
 .PHONY: root
 root:
 	@[ "$$(id -u)" = 0 ] || { \
@@ -117,11 +123,13 @@ check: setup ## Formatting, lints, licences and spelling
 	tests/lint.sh
 
 FUZZ_SECONDS ?= 600
-FUZZ_TARGETS := reference manifest index tar wharf-json archive cgi wws
+FUZZ_TARGETS := reference manifest index tar wharf-json archive request path conditions wharf-toml rules cgi wws
 # The dictionary of each target whose own name it does not have.
 FUZZ_WORDS_manifest := documents
 FUZZ_WORDS_index    := documents
 FUZZ_WORDS_archive  := documents
+FUZZ_WORDS_path     := request
+FUZZ_WORDS_conditions := request
 
 .PHONY: fuzz
 fuzz: ## Fuzz what reads foreign input, FUZZ_SECONDS for each target (cargo install cargo-fuzz)

@@ -1,5 +1,8 @@
-//! What the fuzz targets share: tar streams whose checksums fit, and what a
-//! folder has in it.
+//! What the fuzz targets share: tar streams whose checksums fit, what a folder
+//! has in it, projects that are built, and a site that is served.
+
+pub mod project;
+pub mod site;
 
 use std::fs;
 use std::path::Path;

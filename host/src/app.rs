@@ -17,6 +17,7 @@ use crate::code::{CodeDir, CodeError, HostCode};
 use crate::compression;
 use crate::engine::Runtime;
 use crate::grants::{GrantError, Granter};
+use crate::message;
 use crate::metrics::Route;
 use crate::observe::RequestContext;
 use crate::outcome::Outcome;
@@ -178,6 +179,9 @@ impl App {
         request: Request<Incoming>,
         context: &RequestContext,
     ) -> Response<Body> {
+        if !message::is_sound(&request) {
+            return message::refusal();
+        }
         // Both share the request's buffer: nothing is copied.
         let uri = request.uri().clone();
         let host = self.asks_for_host.then(|| host_of(&request)).flatten();

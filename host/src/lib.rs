@@ -18,11 +18,15 @@ mod conditions;
 mod connection;
 mod contents;
 mod engine;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod grants;
 mod health;
 mod listen;
 mod log;
 mod mapped_file;
+mod message;
 mod metrics;
 mod negotiation;
 mod observe;

@@ -18,6 +18,7 @@ mod inspect;
 mod interop;
 mod large;
 mod login;
+mod protocol;
 mod push;
 mod reproducible;
 mod serve;

@@ -38,6 +38,7 @@ if [ "$purpose" = tests ]; then
         docker-registry skopeo umoci buildah         # a registry, and tools that check images
         busybox-static chromium curl jq              # guests and clients
         nginx-light wrk                              # the benchmark's peer and its load
+        caddy nghttp2-client                         # a peer, and clients of HTTP/2
         openssl xz-utils
     )
 fi
