@@ -15,6 +15,7 @@ mod dockerfile;
 mod faults;
 mod inspect;
 mod interop;
+mod isolation;
 mod large;
 mod login;
 mod push;
