@@ -70,10 +70,12 @@ build_python_flask() {
         "${pip[@]}" --target "$work/packages" --requirement "$source/python-flask/requirements.txt" ||
         fail "pip cannot install componentize-py and Flask" "its message is above; check the index that pip is configured for"
     # As wharf's own build does it: no packages but those named.
-    mkdir "$work/empty"
+    mkdir "$work/empty" "$work/flask"
+    # A copy: Python leaves its cache beside the sources.
+    cp "$source"/python-flask/*.py "$work/flask/"
     (cd "$work" && VIRTUAL_ENV=$work/empty PYTHONPATH='' PYTHONDONTWRITEBYTECODE=1 \
         "$work/venv/bin/componentize-py" --wit-path "$wit" --world worker componentize app \
-        --python-path "$source/python-flask" --python-path "$work/packages" \
+        --python-path "$work/flask" --python-path "$work/packages" \
         --output "$work/python-flask.wasm")
 }
 
@@ -91,9 +93,9 @@ build() {
 for name in "$@"; do
     case $name in
         probe) build probe "$(inputs "$source"/probe/Cargo.* "$source"/probe/src/*)" ;;
-        js-hello) build js-hello "$(inputs "$source"/js-hello/* "$wit"/*.wit "$wit"/deps/*)" ;;
+        js-hello) build js-hello "$(inputs "$source"/js-hello/*.* "$wit"/*.wit "$wit"/deps/*)" ;;
         python-flask)
-            build python-flask "$(inputs "$source"/python-flask/* "$wit"/*.wit "$wit"/deps/* "$here/../../app/src/python.rs")"
+            build python-flask "$(inputs "$source"/python-flask/*.* "$wit"/*.wit "$wit"/deps/* "$here/../../app/src/python.rs")"
             ;;
         *) fail "unknown guest \`$name\`" "expected probe, js-hello or python-flask" ;;
     esac
