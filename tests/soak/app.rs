@@ -1,6 +1,7 @@
 //! The app that is soaked: files, and workers in Rust, JavaScript and Python.
 
 use wharf_tests::fixture;
+use wharf_tests::isolation;
 use wharf_tests::project::Project;
 use wharf_tests::testbed;
 use wharf_tests::wharf::Wharf;
@@ -29,7 +30,7 @@ pub(crate) fn project() -> Project {
         .with("public/large.bin", vec![b'l'; LARGE])
         .with("public/script.js", "export const greeting = 'hello';\n".repeat(200))
         .with("api/probe.wasm", guest("probe"))
-        .with("api/slow.wasm", guest("probe"))
+        .with("api/slow.wasm", isolation::another(&guest("probe")))
         .with("api/js.wasm", guest("js-hello"))
         .with(
             "api/python.py",

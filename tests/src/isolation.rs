@@ -49,12 +49,18 @@ pub struct Hunt {
 pub fn project() -> Project {
     let probe = testbed::part("guests/probe.wasm", "guests.sh probe");
     let probe = fs_err::read(probe).expect("the guest can be read");
-    // A custom section: id 0, its size, and a name (Core Specification, 5.5.3).
-    let other = [&probe[..], b"\0\x06\x05other"].concat();
+    let other = another(&probe);
     Project::empty()
         .with("public/index.html", "<title>here</title>")
         .with("api/probe.wasm", probe)
         .with("api/other.wasm", other)
+}
+
+/// The same component as another: with a section that nobody reads.
+#[must_use]
+pub fn another(component: &[u8]) -> Vec<u8> {
+    // A custom section: id 0, its size, and a name (Core Specification, 5.5.3).
+    [component, b"\0\x06\x05other"].concat()
 }
 
 /// Hunts until `least` searches have found nothing, and each process of the server
