@@ -57,6 +57,15 @@ const CARDS: [(Kind, usize); 15] = [
     (Kind::LeaveWorker, 2),
 ];
 
+const _: () = {
+    let (mut cards, mut at) = (0, 0);
+    while at < CARDS.len() {
+        cards += CARDS[at].1;
+        at += 1;
+    }
+    assert!(cards as u64 == SIZE, "the deck has as many cards as it says");
+};
+
 /// The same order in every run.
 pub(crate) fn shuffled() -> Vec<Kind> {
     let mut deck: Vec<Kind> =

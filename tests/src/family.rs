@@ -113,3 +113,37 @@ fn kibibytes(process: u32, file: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_family_is_a_process_and_those_that_it_started() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let family = Family::of(std::process::id());
+        assert_eq!(family.members()[0], std::process::id());
+        assert!(family.leaves().contains(&child.id()), "{family:?}");
+        assert!(!family.leaves().contains(&std::process::id()), "{family:?}");
+        assert!(family.rss() >= family.pss() / 2 && family.pss() > 0, "{family:?}");
+        // Its end of the pipe closes, and it ends.
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn the_process_that_holds_a_connection_is_found() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, peer) = listener.accept().unwrap();
+        let family = Family::of(std::process::id());
+        let ports = (server.local_addr().unwrap().port(), peer.port());
+        assert_eq!(family.serving(ports.0, ports.1), Some(std::process::id()));
+        // A connection that there is not is nobody's.
+        assert_eq!(family.serving(ports.0, 1), None);
+        drop(client);
+    }
+}
