@@ -144,6 +144,11 @@ $(FUZZ_TARGETS:%=fuzz-%): fuzz-%:
 	    -timeout=20 -rss_limit_mb=1024 -dict=dictionaries/$(or $(FUZZ_WORDS_$*),$*).dict
 
 .PHONY: bench
-bench: root stage-here ## Measure against runc + nginx, buildah, umoci, skopeo and crane, side by side
+bench: root stage-here ## Measure against runc + nginx, buildah, umoci, skopeo, crane and wasmtime, side by side
 	tests/testbed/setup.sh
 	WHARF_BIN_DIR=$(STAGE) tests/bench/bench.sh
+
+.PHONY: soak
+soak: root stage-here ## Two million requests with traps, timeouts and aborts (SOAK_REQUESTS=N): no leak, no error
+	tests/testbed/setup.sh
+	WHARF_BIN_DIR=$(STAGE) tests/soak/soak.sh

@@ -73,6 +73,8 @@ fn pool() -> PoolingAllocationConfig {
     pool.total_tables(INSTANCES * 8);
     pool.total_stacks(INSTANCES);
     pool.max_tables_per_component(32);
+    // One is the default, but a module with `externref`s has a table for them.
+    pool.max_tables_per_module(8);
     pool.max_memories_per_component(8);
     pool.max_core_instance_size(4 << 20);
     pool.max_component_instance_size(4 << 20);

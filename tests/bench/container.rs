@@ -7,11 +7,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use wharf_tests::engine::{Containerd, Generation};
+use wharf_tests::family::Family;
 use wharf_tests::project::Project;
 use wharf_tests::wharf::{Wharf, text};
 
 use crate::nginx;
-use crate::sample::Comparison;
+use crate::sample::{Comparison, MEBIBYTE};
 
 const WHARF: Runtime =
     Runtime { name: "io.containerd.wasm.v1", image: "example.test/hello:1", container: "wharf", path: "/" };
@@ -123,17 +124,7 @@ impl Bench {
 
     /// In MiB.
     fn resident(&self) -> f64 {
-        let mut tree = self.containerd.shims();
-        let parents = parents();
-        let mut at = 0;
-        while at < tree.len() {
-            let parent = tree[at];
-            let children = parents.iter().filter(|(_, of)| **of == parent).map(|(child, _)| *child);
-            tree.extend(children.filter(|child| !tree.contains(child)).collect::<Vec<_>>());
-            at += 1;
-        }
-        let total: f64 = tree.iter().map(|process| pss(*process)).sum();
-        total / 1024.0
+        Family::of_all(&self.containerd.shims()).pss() as f64 / MEBIBYTE
     }
 }
 
@@ -147,27 +138,6 @@ fn answers(path: &str) -> bool {
         Ok(head == *b"HTTP/1.1 200")
     };
     ask().unwrap_or(false)
-}
-
-/// Each process' parent.
-fn parents() -> BTreeMap<u32, u32> {
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
-    processes
-        .filter_map(|entry| {
-            let process = entry.file_name().to_str()?.parse().ok()?;
-            let status = std::fs::read_to_string(entry.path().join("stat")).ok()?;
-            // After the name in parentheses: state, parent.
-            let parent = status.rsplit(") ").next()?.split(' ').nth(1)?.parse().ok()?;
-            Some((process, parent))
-        })
-        .collect()
-}
-
-/// In KiB; 0 for a process that has ended.
-fn pss(process: u32) -> f64 {
-    let rollup = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default();
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
 }
 
 fn milliseconds(duration: Duration) -> f64 {

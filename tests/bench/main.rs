@@ -1,6 +1,6 @@
 //! wharf and its peers, side by side in one run: how long until a container
-//! answers, what it holds in memory, what a build and a push take, and how fast a
-//! small file is served.
+//! answers, what it holds in memory, what a build and a push take, how fast files
+//! are served and workers answer, and how soon `wharf-host` is there.
 //!
 //! Rounds of the two are interleaved, so that a noisy machine is as unfair to
 //! one as to the other. Ratios are what to look at.
@@ -8,10 +8,14 @@
 
 mod build;
 mod container;
+mod hosts;
 mod load;
 mod nginx;
+mod pages;
 mod push;
 mod sample;
+mod wasmtime;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -19,10 +23,20 @@ use sample::Comparison;
 use wharf_tests::engine::Generation;
 
 const USAGE: &str = "\
-Usage: bench.sh [--json] [--engine 1.7|2.1] [--rounds N] [start|memory|build|push|load]...
+Usage: bench.sh [--json] [--engine 1.7|2.1] [--rounds N] [MEASURE]...
 
-Compares wharf with runc + nginx, with buildah and umoci, and with skopeo and
-crane. Default: everything, 15 rounds, containerd 2.1. Needs WHARF_BIN_DIR and root.
+Compares wharf with its peers. Default: everything, 15 rounds (3 of load),
+containerd 2.1. Needs WHARF_BIN_DIR and root.
+
+  start    containers to their first answer; runc + nginx
+  memory   of idle containers; runc + nginx
+  build    images of a site; buildah, umoci
+  push     of an image; skopeo, crane
+  static   files of 1 KB and 1 MB, and JupyterLite's page, under load; nginx
+  workers  Rust, JS, Python and Flask under load; wasmtime serve, raw hyper
+  hosts    wharf-host to its first answer, and its memory when idle
+
+What `(≥ 1.1)` follows has this target for its ratio.
 
 Example: bench.sh --engine 1.7 start memory";
 
@@ -47,7 +61,14 @@ fn main() -> ExitCode {
     };
     let wants =
         |measure: &str| arguments.measures.is_empty() || arguments.measures.iter().any(|m| m == measure);
+    if wants("workers")
+        && let Err(error) = workers::prepare()
+    {
+        eprintln!("error: {error}");
+        return ExitCode::FAILURE;
+    }
     let mut comparisons: Vec<Comparison> = Vec::new();
+    let mut notes: Vec<String> = Vec::new();
     if wants("start") || wants("memory") {
         let engine = container::Bench::prepare(arguments.generation);
         if wants("start") {
@@ -67,14 +88,26 @@ fn main() -> ExitCode {
         eprintln!("push");
         comparisons.extend(push::measure(arguments.rounds.min(5)));
     }
-    if wants("load") {
-        eprintln!("load");
-        comparisons.extend(load::measure(arguments.rounds.min(3)));
+    if wants("static") {
+        eprintln!("static");
+        comparisons.extend(pages::measure_all(arguments.rounds.min(3)));
+    }
+    if wants("workers") {
+        let (lines, about) = workers::measure_all(arguments.rounds.min(3));
+        comparisons.extend(lines);
+        notes.extend(about);
+    }
+    if wants("hosts") {
+        eprintln!("hosts");
+        comparisons.extend(hosts::measure(arguments.rounds));
     }
     if arguments.json {
         println!("{}", sample::json(&comparisons));
     } else {
         print!("{}", sample::table(&comparisons));
+    }
+    for note in notes {
+        eprintln!("{note}");
     }
     ExitCode::SUCCESS
 }
@@ -98,7 +131,9 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Arguments
                 parsed.rounds =
                     rounds.parse().ok().filter(|n| *n > 0).ok_or(format!("invalid rounds {rounds:?}"))?;
             }
-            "start" | "memory" | "build" | "push" | "load" => parsed.measures.push(argument),
+            "start" | "memory" | "build" | "push" | "static" | "workers" | "hosts" => {
+                parsed.measures.push(argument);
+            }
             _ => return Err(format!("unknown argument {argument}")),
         }
     }

@@ -55,12 +55,19 @@ pub(crate) fn table(comparisons: &[Comparison]) -> String {
         let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         let _ = writeln!(table, "{}", cells.join("  ").trim_end());
     }
-    table.push_str("Medians (least–most); ratio: wharf over peer, where less is better but for req/s.\n");
+    table.push_str(
+        "Medians (least–most); ratio: wharf over peer, where less is better but for req/s and MiB/s.\n",
+    );
     table
 }
 
 fn cell(figures: &[f64], unit: &str) -> String {
-    let digits = usize::from(median(figures) < 10.0);
+    // Latencies of a fraction of a millisecond are told apart too.
+    let digits = match median(figures) {
+        figure if figure < 1.0 => 3,
+        figure if figure < 10.0 => 1,
+        _ => 0,
+    };
     format!("{:.digits$} {unit} ({:.digits$}–{:.digits$})", median(figures), least(figures), most(figures))
 }
 

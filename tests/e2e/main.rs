@@ -16,6 +16,7 @@ mod dockerfile;
 mod faults;
 mod inspect;
 mod interop;
+mod isolation;
 mod large;
 mod login;
 mod protocol;

@@ -7,9 +7,12 @@
 
 pub mod browser;
 pub mod chance;
+pub mod client;
 pub mod engine;
+pub mod family;
 pub mod fixture;
 pub mod http;
+pub mod isolation;
 pub mod layout;
 pub mod network;
 pub mod process;
@@ -17,4 +20,5 @@ pub mod project;
 pub mod proxy;
 pub mod registry;
 pub mod testbed;
+pub mod unpacked;
 pub mod wharf;

@@ -238,6 +238,15 @@ impl Daemon {
         self.child.id()
     }
 
+    /// Whether the process has ended.
+    ///
+    /// # Panics
+    /// If it can't be waited for.
+    #[must_use]
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("the child can be waited for").is_some()
+    }
+
     /// Sends `signal` and waits for the end: the exit code, and how long it took.
     ///
     /// # Panics

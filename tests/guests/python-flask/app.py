@@ -1,0 +1,21 @@
+"""A Flask application as a wasi:http component, by componentize-py."""
+
+import encodings.idna  # noqa: F401  (imported now: a request has no files to import from)
+
+from flask import Flask
+from wit_world import exports
+
+import wsgi
+
+app = Flask(__name__)
+
+
+@app.get("/")
+@app.get("/api/flask")
+def hello():
+    return "hello\n", 200, {"content-type": "text/plain"}
+
+
+class IncomingHandler(exports.IncomingHandler):
+    def handle(self, request, response_out):
+        wsgi.serve(app, request, response_out)
