@@ -330,6 +330,7 @@ mod tests {
             abi: Abi::default(),
             env: BTreeMap::new(),
             grants: Grants::default(),
+            reuse: 1,
             limits: Limits::default(),
         });
         manifest

@@ -32,7 +32,7 @@ pub(crate) struct Global {
 /// The commands, one file each.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Serve(commands::serve::Serve),
+    Serve(Box<commands::serve::Serve>),
     Routes(commands::routes::Routes),
     Build(commands::build::Build),
     Images(commands::images::Images),

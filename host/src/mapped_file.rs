@@ -124,7 +124,8 @@ mod tests {
     #[test]
     fn other_bytes_are_of_no_file() {
         let bytes = map(file(b"0123456789"), 10).unwrap();
-        assert!(find(&bytes.to_vec()).is_none());
+        let copy = bytes.to_vec();
+        assert!(find(&copy).is_none());
         assert!(find(b"").is_none());
     }
 

@@ -119,7 +119,7 @@ mod tests {
 
     #[tokio::test]
     async fn headers_and_a_file_larger_than_any_buffer_arrive_in_order() {
-        let content: Vec<u8> = (0..8_000_000_u32).flat_map(|n| n.to_le_bytes()).collect();
+        let content: Vec<u8> = (0..8_000_000_u32).flat_map(u32::to_le_bytes).collect();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&content).unwrap();
         let bytes = mapped_file::map(file, content.len()).unwrap();

@@ -96,7 +96,7 @@ fn failures_are_counted_where_they_happened_and_a_page_of_ours_names_the_request
     let expected = "wharf_request_failures_total{route=\"static\",kind=\"static\",reason=\"trap\"} 1\n";
     assert!(text.contains(expected), "{text}");
 
-    let mut page = Outcome::WorkerFailed.into_response("", false);
+    let mut page = Outcome::WorkerFailed.into_response(None, false);
     context.sign(&mut page);
     let length = http_body::Body::size_hint(page.body()).exact();
     assert_eq!(length, Some("500 Internal Server Error\nrequest \n".len() as u64 + 32));

@@ -129,11 +129,13 @@ impl Crew {
                     last = now;
                     let serving = self.board.serving();
                     let starting = self.others.len() + 1 > serving;
-                    if serving < self.limit && !starting && busy > percent(serving, BUSY) && Instant::now() >= next_start {
-                        if let Err(error) = self.start(listener) {
-                            warn!(%error, "another process can't be started");
-                            next_start = Instant::now() + RETRY;
-                        }
+                    let may_start = serving < self.limit && !starting && Instant::now() >= next_start;
+                    if may_start
+                        && busy > percent(serving, BUSY)
+                        && let Err(error) = self.start(listener)
+                    {
+                        warn!(%error, "another process can't be started");
+                        next_start = Instant::now() + RETRY;
                     }
                     let is_spare = !self.others.is_empty() && !starting && busy < percent(serving.saturating_sub(1), SPARE);
                     if !is_spare {

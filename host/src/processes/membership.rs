@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::AtomicU64;
 
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
@@ -138,16 +138,14 @@ fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: only asks whether the descriptor is open; nothing is done to it.
     let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
     let flags = fcntl_getfd(borrowed)?;
-    // SAFETY: it is open and above stderr. Process 0 opened it for this one,
-    // and this is the start of `main`, where nothing else owns a descriptor:
-    // tokio's own are CLOEXEC, as are all of the standard library.
-    let owned = if flags.contains(FdFlags::CLOEXEC) {
+    if flags.contains(FdFlags::CLOEXEC) {
         return Err(io::ErrorKind::InvalidInput.into());
-    } else {
-        unsafe { OwnedFd::from_raw_fd(fd) }
-    };
+    }
+    // SAFETY: it is open and above stderr. Process 0 opened it for this one,
+    // and this is the start of `main`, where nothing else owns a descriptor
+    // without CLOEXEC: tokio's and the standard library's have it.
+    let owned = unsafe { OwnedFd::from_raw_fd(fd) };
     fcntl_setfd(&owned, FdFlags::CLOEXEC)?;
-    debug_assert!(owned.as_raw_fd() == fd);
     Ok(owned)
 }
 
