@@ -14,6 +14,8 @@ pub(crate) enum Body {
     Whole(Bytes),
     /// What comes piece by piece.
     Pieces(UnsyncBoxBody<Bytes, io::Error>),
+    /// Nothing more but this error.
+    Failed(Option<io::Error>),
 }
 
 impl Body {
@@ -31,10 +33,21 @@ impl http_body::Body for Body {
     type Error = io::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        match self.get_mut() {
+        let this = self.get_mut();
+        match this {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Pieces(body) => Pin::new(body).poll_frame(cx),
+            Self::Pieces(body) => match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(Some(Err(error))) => {
+                    // hyper ends the connection at once, with what it has not
+                    // sent yet: so it gets a turn to send it first.
+                    *this = Self::Failed(Some(error));
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                frame => frame,
+            },
+            Self::Failed(error) => Poll::Ready(error.take().map(Err)),
         }
     }
 
@@ -42,6 +55,7 @@ impl http_body::Body for Body {
         match self {
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Pieces(body) => body.is_end_stream(),
+            Self::Failed(error) => error.is_none(),
         }
     }
 
@@ -49,6 +63,7 @@ impl http_body::Body for Body {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Pieces(body) => body.size_hint(),
+            Self::Failed(_) => SizeHint::default(),
         }
     }
 }

@@ -17,7 +17,7 @@ fn go(wharf: &Wharf, name: &str) -> Vec<u8> {
     go.args(["build", "-o", text(&made), text(&source)]);
     go.envs([("GOOS", "wasip1"), ("GOARCH", "wasm"), ("GO111MODULE", "off")]);
     run(&mut go).succeeded();
-    fs_err::read(made).unwrap()
+    fs_err::read(made).expect("the guest was built")
 }
 
 /// The same in Rust.
@@ -29,7 +29,7 @@ fn rust(wharf: &Wharf, name: &str) -> Vec<u8> {
     let mut rustc = Command::new(format!("{toolchain}/bin/rustc"));
     rustc.args(["--edition=2024", "--target=wasm32-wasip1", "-O", "-o", text(&made), text(&source)]);
     run(&mut rustc).succeeded();
-    fs_err::read(made).unwrap()
+    fs_err::read(made).expect("the guest was built")
 }
 
 #[test]

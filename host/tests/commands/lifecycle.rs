@@ -58,7 +58,8 @@ fn memory_has_a_limit() {
 #[test]
 fn a_program_ends_with_its_client() {
     // Without their end, these would hold all places for an hour.
-    let settings = b"[workers.pour]\ntimeout = \"1h\"\n[workers.stuck]\ntimeout = \"1h\"\n";
+    let settings = b"[workers.pour]\ntimeout = \"1h\"\nconcurrency = 128\n\
+        [workers.stuck]\ntimeout = \"1h\"\nconcurrency = 128\n";
     let app = Served::new(&[
         ("pour.wasm", &printing(HEAD, POUR)),
         ("stuck.wasm", &printing(HEAD, ECHO)),
