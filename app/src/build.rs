@@ -147,9 +147,15 @@ impl BuiltApp {
                 (Language::Python, Some(index)) => (python_abi(source, asked)?, index),
                 (Language::Python | Language::Wasm, _) => {
                     let (abi, path) = program(project, source, asked, workshop)?;
-                    manifest.components.push(component(&format!("workers/{}.wasm", source.name), &path)?);
-                    components.push(path);
-                    (abi, components.len() - 1)
+                    let made = component(&format!("workers/{}.wasm", source.name), &path)?;
+                    // Two routes of one program are one component.
+                    let known = manifest.components.iter().position(|other| other.sha256 == made.sha256);
+                    let index = known.unwrap_or_else(|| {
+                        manifest.components.push(made);
+                        components.push(path);
+                        components.len() - 1
+                    });
+                    (abi, index)
                 }
             };
             manifest.workers.push(worker(project, source, component, abi));
@@ -345,6 +351,14 @@ mod tests {
         assert!(matches!(error, BuildError::Rewrite { .. }) && error.hint().is_some(), "{error}");
         let error = built(&[("public/a.txt", b""), ("wharf.toml", b"[site]\nspa = true")]).unwrap_err();
         assert!(matches!(error, BuildError::NoIndex) && error.hint().is_some(), "{error}");
+    }
+
+    #[test]
+    fn workers_of_equal_content_share_a_component() {
+        let http = component_exporting("wasi:http/incoming-handler@0.2.0");
+        let app = built(&[("a.wasm", &http), ("b.wasm", &http)]).unwrap();
+        assert_eq!((app.manifest.components.len(), app.components.len()), (1, 1));
+        assert_eq!(app.manifest.workers.iter().map(|worker| worker.component).collect::<Vec<_>>(), [0, 0]);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(crate) struct Serve {
 pub(crate) fn run(args: &Serve, global: &Global) -> Result<ExitCode> {
     let places = Places::from_env()?;
     let target = Target::find(&args.target, &places)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;

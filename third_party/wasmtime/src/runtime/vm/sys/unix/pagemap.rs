@@ -136,6 +136,7 @@ impl PageMap {
 /// this function will perform a scan of `ptr` for `len` bytes which will search
 /// for pages that:
 ///
+/// * Are present, or would be but for the kernel having moved them away.
 /// * Have been written.
 /// * Are NOT backed by the "zero" page.
 /// * Are NOT backed by a "file" page.
@@ -168,6 +169,11 @@ impl PageMap {
 ///
 /// Putting this all together this helps explain the search criteria for
 /// `PAGEMAP_SCAN`, notably:
+///
+/// * `Categories::PRESENT` or `Categories::SWAPPED` - we're only interested in
+///   pages that were touched, anything unmapped wasn't touched by the guest so
+///   no need for the host to touch it either. A page that is being migrated is
+///   reported as swapped.
 ///
 /// * `Categories::WRITTEN` - if a page was only read by the guest no need to
 ///   take a look at it as the contents aren't changed from the initial image.
@@ -290,13 +296,13 @@ pub unsafe fn reset_with_pagemap(
         // Additionally search for the zero page/file page as those are
         // inverted above meaning we're searching for pages that specifically
         // don't have those flags.
-        //
-        // wharf: upstream asks for PRESENT too. But a dirty page that the
-        // kernel is moving right now (compaction, NUMA balancing), or that it
-        // swapped out, is WRITTEN without being PRESENT. It was neither reset
-        // nor decommitted, and the slot's next instance saw what this one had
-        // written. What was never touched has no category at all.
         .category_mask(Categories::WRITTEN | Categories::PFNZERO | Categories::FILE)
+        // wharf: upstream asks for PRESENT. But a dirty page that the kernel is
+        // moving right now (compaction, NUMA balancing), or that it swapped
+        // out, is SWAPPED instead. It was neither reset nor decommitted, and
+        // the slot's next instance saw what this one had written. What was
+        // never touched is neither.
+        .category_anyof_mask(Categories::PRESENT | Categories::SWAPPED)
         // Don't return any categories back. This helps group regions together
         // since the reported set of categories is always empty and we otherwise
         // aren't looking for anything in particular.
