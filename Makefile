@@ -121,6 +121,7 @@ check: setup ## Formatting, lints, licences and spelling
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	tests/lint.sh
+	third_party/check.sh
 
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS := reference manifest index tar wharf-json archive request path conditions wharf-toml rules cgi wws
