@@ -19,6 +19,7 @@ mod interop;
 mod isolation;
 mod large;
 mod login;
+mod processes;
 mod protocol;
 mod push;
 mod reproducible;

@@ -1,0 +1,87 @@
+//! One process when idle, one a core under load, and none left behind.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use wharf_tests::family::Family;
+use wharf_tests::http::request;
+use wharf_tests::network::{Namespace, Network};
+use wharf_tests::process::{Daemon, Running, wait_for};
+use wharf_tests::project::Project;
+use wharf_tests::unpacked::Unpacked;
+
+const URL: &str = "http://127.0.0.1:8080/api/hello";
+
+/// A server of at most two processes, with its counters on port 9090.
+fn serve(network: &impl Network, app: &Unpacked) -> Daemon {
+    let address: SocketAddr = "127.0.0.1:8080".parse().expect("an address");
+    let mut command = app.command(network, address);
+    command.env("WHARF_PROCESSES", "2").env("WHARF_ADMIN_ADDR", "127.0.0.1:9090");
+    let daemon = Daemon::start("wharf-host", app.scratch(), &mut command);
+    assert_eq!(wharf_tests::http::get_when_up(network, URL).status, 200);
+    daemon
+}
+
+/// Requests from 32 connections for some seconds, begun.
+fn load(network: &impl Network) -> Running {
+    Running::start(network.command("wrk".as_ref()).args(["-t1", "-c32", "-d6s", URL]))
+}
+
+fn wait_for_processes(server: &Daemon, count: usize) -> Vec<u32> {
+    let found = wait_for(Duration::from_secs(20), || {
+        let members = Family::of(server.id()).members().to_vec();
+        (members.len() == count).then_some(members)
+    });
+    found.unwrap_or_else(|| panic!("expected {count} processes\n{}", server.log()))
+}
+
+#[test]
+fn load_starts_a_second_process_whose_requests_count_and_which_ends_with_the_first() {
+    let network = Namespace::create();
+    let app = Unpacked::build(Project::hello().path());
+    let mut server = serve(&network, &app);
+    assert_eq!(wait_for_processes(&server, 1).len(), 1, "idle, there is one");
+    let load = load(&network);
+    let members = wait_for_processes(&server, 2);
+    let report = load.finish().output();
+    assert!(!report.contains("Non-2xx") && !report.contains("Socket errors"), "{report}");
+    let sent: u64 =
+        report.lines().find_map(|line| line.trim().split_once(" requests in")).unwrap().0.parse().unwrap();
+    let metrics = request(&network, &[], "http://127.0.0.1:9090/metrics").body;
+    let counted: u64 = metrics
+        .lines()
+        .filter(|line| line.starts_with("wharf_requests_total{") && line.contains("/api/hello"))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum();
+    assert!(counted >= sent, "expected at least {sent} requests of both processes\n{metrics}");
+    let (code, _) = server.end_by(Signal::SIGTERM);
+    assert_eq!(code, Some(0), "{}", server.log());
+    let gone = |id: &u32| !std::path::Path::new(&format!("/proc/{id}")).exists();
+    assert!(members.iter().all(gone), "all have ended");
+}
+
+#[test]
+fn a_process_that_dies_is_replaced_and_one_whose_first_died_ends() {
+    let network = Namespace::create();
+    let app = Unpacked::build(Project::hello().path());
+    let mut server = serve(&network, &app);
+    let mut load = load(&network);
+    let second = wait_for_processes(&server, 2)[1];
+    kill(second);
+    let replaced = wait_for(Duration::from_secs(20), || {
+        Family::of(server.id()).members().iter().find(|id| **id != server.id() && **id != second).copied()
+    });
+    let third = replaced.unwrap_or_else(|| panic!("expected another process\n{}", server.log()));
+    load.kill();
+    let _ = load.finish();
+    assert_eq!(request(&network, &[], URL).status, 200);
+    server.end_by(Signal::SIGKILL);
+    let gone = || (!std::path::Path::new(&format!("/proc/{third}")).exists()).then_some(());
+    assert!(wait_for(Duration::from_secs(20), gone).is_some(), "it serves nobody's app");
+}
+
+fn kill(id: u32) {
+    let id = nix::unistd::Pid::from_raw(i32::try_from(id).expect("a process id"));
+    nix::sys::signal::kill(id, Signal::SIGKILL).expect("the process is there");
+}
