@@ -17,7 +17,7 @@ use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, error, warn};
 use wasmtime::component::InstancePre;
-use wasmtime::{Result, Store};
+use wasmtime::{Result, Store, Trap};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxBuilder};
 use wharf_app::{Abi, Params};
@@ -146,7 +146,12 @@ impl Command {
         match head {
             Ok(Head { status, headers }) => {
                 let left = declared_length(&headers);
-                let mut response = Response::new(Body::pieces(Streamed { output, left, abort }));
+                let mut response = Response::new(Body::pieces(Streamed {
+                    output,
+                    left,
+                    allowed: call.worker.description.limits.response,
+                    abort,
+                }));
                 *response.status_mut() = status;
                 *response.headers_mut() = headers;
                 Outcome::Worker(response)
@@ -249,6 +254,10 @@ async fn run(
     let status = match result {
         Ok(Ok(Ok(()))) => 0,
         Ok(Ok(Err(()))) => 1,
+        Ok(Err(error)) if matches!(error.downcast_ref(), Some(Trap::Interrupt)) => {
+            warn!(worker, "worker used up its CPU time");
+            return ending.tell(End::TimedOut);
+        }
         Ok(Err(error)) => match error.downcast_ref::<I32Exit>() {
             Some(exit) => exit.0,
             None => {
@@ -353,6 +362,8 @@ struct Streamed {
     /// Bytes still to come, where the guest said how many. More are not sent,
     /// and fewer break the connection.
     left: Option<u64>,
+    /// Bytes that the worker may still send.
+    allowed: u64,
     abort: AbortOnDrop,
 }
 
@@ -374,6 +385,11 @@ impl HttpBody for Streamed {
             bytes.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
             *left -= bytes.len() as u64;
         }
+        let Some(allowed) = this.allowed.checked_sub(bytes.len() as u64) else {
+            warn!("response cut off: it is longer than the worker's limit");
+            return Poll::Ready(Some(Err(io::Error::other("response is too long"))));
+        };
+        this.allowed = allowed;
         Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
 

@@ -56,6 +56,43 @@ fn memory_has_a_limit() {
 }
 
 #[test]
+fn cpu_time_has_a_limit_of_its_own() {
+    assert_eq!(served(b"", FOREVER, "timeout = \"1h\"\ncpu = \"100ms\"").get("/").status, 504);
+}
+
+#[test]
+fn a_response_that_is_longer_than_its_limit_is_cut_off() {
+    let response = served(HEAD, POUR, "response = \"1MiB\"").get("/");
+    assert_eq!((response.status, response.whole), (200, false));
+    assert!((1..=1 << 20).contains(&response.body.len()), "{}", response.body.len());
+    assert!(served(HEAD, MUCH, "response = \"256KiB\"").get("/").whole);
+}
+
+#[test]
+fn who_does_not_get_a_turn_in_time_is_told_to_come_back() {
+    let app = served(b"", FOREVER, "timeout = \"300ms\"\nconcurrency = 1");
+    let clients: Vec<_> =
+        (0..6).map(|_| app.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).collect();
+    let heads: Vec<_> = clients.into_iter().map(|mut client| client.head()).collect();
+    assert!(heads.iter().any(|(status, _)| *status == 504), "{heads:?}");
+    let (busy, headers) = heads.iter().find(|(status, _)| *status == 503).expect("one is refused");
+    assert!(headers.iter().any(|line| line.eq_ignore_ascii_case("retry-after: 1")), "{busy} {headers:?}");
+}
+
+#[test]
+fn a_program_that_never_ends_holds_up_nobody_else() {
+    let app = Served::new(&[
+        ("spin.wasm", &printing(b"", FOREVER)),
+        ("hello.wasm", &printing(b"Content-Type: text/plain\n\nhello", "")),
+        ("wharf.toml", b"[workers.spin]\ntimeout = \"1h\"\ncpu = \"1h\"\n"),
+    ]);
+    let _spinning = app.send("GET /spin HTTP/1.1\r\nHost: a\r\n\r\n");
+    for _ in 0..20 {
+        assert_eq!(app.get("/hello").text(), "hello");
+    }
+}
+
+#[test]
 fn a_program_ends_with_its_client() {
     // Without their end, these would hold all places for an hour.
     let settings = b"[workers.pour]\ntimeout = \"1h\"\nconcurrency = 128\n\
