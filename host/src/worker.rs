@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::header::{HOST, HeaderName, HeaderValue};
+use http::header::{EXPECT, HOST, HeaderName, HeaderValue};
 use http::{Request, Response};
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -157,6 +157,7 @@ impl Worker {
         }
         let Some(turn) = self.turn(deadline, context).await else { return Outcome::Busy };
         let too_large = Arc::new(AtomicBool::new(false));
+        let expects = request.headers().contains_key(EXPECT);
         let id = context.request_id();
         let scheme = if context.client().scheme() == "https" { Scheme::Https } else { Scheme::Http };
         let request = (scheme, self.prepare(request, params, &too_large));
@@ -184,6 +185,13 @@ impl Worker {
             // It goes on after it gave its response. A sender that is gone
             // says nothing that the call's end does not.
             Ok(response) = &mut receiver => {
+                // A guest that reads while it responds waits for a body that is
+                // only sent once it is asked for. hyper does so when it next
+                // looks at the connection, but not after the response's head
+                // (RFC 9110, 10.1.1).
+                if expects {
+                    tokio::task::yield_now().await;
+                }
                 let guest = tokio::spawn(async move { _ = call.await });
                 self.respond(response, id, |body, limit| WorkerBody::running(body, end, limit, &guest))
             }

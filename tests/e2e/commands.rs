@@ -27,6 +27,9 @@ fn rust(wharf: &Wharf, name: &str) -> Vec<u8> {
     let source = testbed::repository().join("tests/e2e/guests").join(format!("{name}.rs"));
     let made = wharf.scratch().join(format!("{name}.wasm"));
     let mut rustc = Command::new(format!("{toolchain}/bin/rustc"));
+    // cargo's LD_LIBRARY_PATH has it load the other toolchain's libraries, and
+    // by their place it would look for std there.
+    rustc.arg(format!("--sysroot={toolchain}"));
     rustc.args(["--edition=2024", "--target=wasm32-wasip1", "-O", "-o", text(&made), text(&source)]);
     run(&mut rustc).succeeded();
     fs_err::read(made).expect("the guest was built")

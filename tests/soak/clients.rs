@@ -53,7 +53,7 @@ async fn client(address: SocketAddr, requests: u64, deck: Arc<Vec<Kind>>, next: 
         }
         let kind = deck[(number % deck::SIZE) as usize];
         let since = Instant::now();
-        if made % REQUESTS_A_CONNECTION == 0 {
+        if made % REQUESTS_A_CONNECTION == 0 || connection.as_ref().is_some_and(Connection::is_over) {
             connection = None;
         }
         made += 1;

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::HOST;
+use hyper::header::{CONNECTION, HOST};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -35,6 +35,8 @@ pub struct Connection {
     received: Arc<AtomicU64>,
     local: SocketAddr,
     host: String,
+    /// The last answer was the last one (`Connection: close`).
+    over: bool,
 }
 
 impl Connection {
@@ -51,7 +53,7 @@ impl Connection {
         let (sender, connection) = handshake(TokioIo::new(counted)).await?;
         // It ends with the sender, and what goes wrong shows in the request.
         tokio::spawn(connection);
-        Ok(Self { sender, received, local, host: address.to_string() })
+        Ok(Self { sender, received, local, host: address.to_string(), over: false })
     }
 
     /// Requests `target`, a path with its query, and reads the whole answer.
@@ -87,7 +89,17 @@ impl Connection {
             let (head, body) = self.sender.send_request(request).await?.into_parts();
             Ok(Response::from_parts(head, body.collect().await?.to_bytes()))
         };
-        timeout(DEADLINE, answer).await.map_err(|_| format!("no answer within {DEADLINE:?}"))?
+        let answer: Result<Response<Bytes>, Error> =
+            timeout(DEADLINE, answer).await.map_err(|_| format!("no answer within {DEADLINE:?}"))?;
+        let answer = answer?;
+        self.over = answer.headers().get(CONNECTION).is_some_and(|value| value == "close");
+        Ok(answer)
+    }
+
+    /// Whether the server has said that this connection takes no more requests.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        self.over
     }
 
     /// Bytes that came by this connection so far, heads and bodies.

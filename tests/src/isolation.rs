@@ -150,6 +150,10 @@ async fn client(shared: Arc<Shared>, seed: u64) -> Result<(), Error> {
         let mut searches = 0;
         let mut process = None;
         for _ in 0..REQUESTS_A_CONNECTION {
+            // The server may want the client at another of its processes.
+            if connection.is_over() {
+                break;
+            }
             let worker = WORKERS[chance.usize(..WORKERS.len())];
             match chance.u8(..10) {
                 0..4 => {

@@ -123,7 +123,18 @@ impl Wharf {
     #[track_caller]
     #[must_use]
     pub fn serve(&self, target: &str) -> Server {
-        let mut command = self.command(&Host, &["serve", target, "--addr", "127.0.0.1:0"]);
+        self.serve_with(target, &[])
+    }
+
+    /// [`Self::serve`] with further arguments.
+    ///
+    /// # Panics
+    /// If it does not say where it serves.
+    #[track_caller]
+    #[must_use]
+    pub fn serve_with(&self, target: &str, arguments: &[&str]) -> Server {
+        let arguments = [&["serve", target, "--addr", "127.0.0.1:0"], arguments].concat();
+        let mut command = self.command(&Host, &arguments);
         let mut daemon = Daemon::start("wharf-serve", self.folder.path(), &mut command);
         let url = daemon.wait_until("it printed its URL", |daemon| {
             let log = daemon.log();
