@@ -12,9 +12,9 @@ mod detect;
 #[cfg(feature = "build")]
 pub(crate) use adapt::adapt;
 #[cfg(feature = "build")]
-pub use detect::ProgramError;
-#[cfg(feature = "build")]
 pub(crate) use detect::{Program, detect};
+#[cfg(feature = "build")]
+pub use detect::{ProgramError, wasi_of};
 
 use std::fmt;
 
@@ -24,7 +24,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Abi {
-    /// The component exports `wasi:http/incoming-handler` 0.2.
+    /// The component exports `wasi:http/incoming-handler` 0.2, or
+    /// `wasi:http/handler` 0.3.
     #[default]
     Http,
     /// A command is started for each request and speaks CGI/1.1 (RFC 3875): the
@@ -33,6 +34,25 @@ pub enum Abi {
     /// A command is started for each request and speaks the protocol of Wasm
     /// Workers Server: a JSON document on stdin, another one on stdout.
     Wws,
+}
+
+/// Which WASI a component is made for, and so which engine runs it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wasi {
+    /// WASI 0.2, where a call is done when it returns.
+    #[default]
+    #[serde(rename = "0.2")]
+    V02,
+    /// WASI 0.3, whose functions and streams are async by the component model.
+    #[serde(rename = "0.3")]
+    V03,
+}
+
+impl Wasi {
+    /// Whether it is what a manifest without the key means.
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Abi {

@@ -209,7 +209,8 @@ fn worker(project: &Project, source: &WorkerSource, component: usize, abi: Abi) 
 
 fn component(file: &str, path: &Path) -> Result<Component, BuildError> {
     let (sha256, size) = hash(path)?;
-    Ok(Component { file: file.to_owned(), size, sha256 })
+    let wasi = abi::wasi_of(&fs_err::read(path).map_err(BuildError::Read)?);
+    Ok(Component { file: file.to_owned(), size, sha256, wasi })
 }
 
 /// How the program of a `.wasm` file is spoken to, and where it lies as a
@@ -226,7 +227,9 @@ fn program(
     let program = abi::detect(&wasm).map_err(invalid)?;
     let abi = program.abi(asked).map_err(invalid)?;
     match program {
-        abi::Program::HttpComponent | abi::Program::CommandComponent => Ok((abi, path)),
+        abi::Program::HttpComponent | abi::Program::AsyncHttpComponent | abi::Program::CommandComponent => {
+            Ok((abi, path))
+        }
         abi::Program::CommandModule => Ok((abi, abi::adapt(&wasm, &workshop.components(), invalid)?)),
     }
 }

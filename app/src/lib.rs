@@ -26,9 +26,9 @@ mod redirects;
 mod routes;
 mod rules;
 
-pub use abi::Abi;
+pub use abi::{Abi, Wasi};
 #[cfg(feature = "build")]
-pub use abi::ProgramError;
+pub use abi::{ProgramError, wasi_of};
 #[cfg(feature = "build")]
 pub use build::{BuildError, BuiltApp, Step, Workshop};
 pub use config::{CONFIG_FILE, Config, ConfigError, ImageConfig, WorkerConfig};

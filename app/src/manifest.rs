@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::abi::Abi;
+use crate::abi::{Abi, Wasi};
 use crate::digest::Sha256;
 use crate::encoding::Encoding;
 use crate::grants::{Grants, Value};
@@ -97,6 +97,9 @@ pub struct Component {
     pub size: u64,
     /// Hash of the content; precompiled code is looked up by it.
     pub sha256: Sha256,
+    /// Which WASI it is made for. Default 0.2.
+    #[serde(default, skip_serializing_if = "Wasi::is_default")]
+    pub wasi: Wasi,
 }
 
 /// One worker: the requests that it answers and the component that does.
@@ -321,6 +324,7 @@ mod tests {
             file: "workers/hello.wasm".into(),
             size: 3,
             sha256: Sha256::of(b"abc"),
+            wasi: Wasi::default(),
         });
         manifest.workers.push(Worker {
             name: "hello".into(),

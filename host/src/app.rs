@@ -83,7 +83,7 @@ pub enum AppError {
     Code(#[from] CodeError),
     /// A component that lacks what its ABI needs.
     #[error("cannot load worker {source_file:?}: expected a component that {}", match abi {
-        Abi::Http => "exports wasi:http/incoming-handler",
+        Abi::Http => "exports wasi:http/incoming-handler or wasi:http/handler",
         Abi::Cgi | Abi::Wws => "exports wasi:cli/run",
     })]
     Worker {
@@ -148,14 +148,20 @@ impl App {
         let grants = manifest.workers.iter().map(|worker| granter.grants(worker));
         let grants = grants.collect::<Result<Vec<_>, _>>()?;
         let site = Site::open(site, &manifest.site.files).map_err(AppError::Site)?;
-        let components = manifest.components.iter().map(|component| code.load(runtime, &component.sha256));
+        let components = manifest.components.iter().map(|component| code.load(runtime, component));
         let components = components.collect::<Result<Vec<Component>, _>>()?;
-        let shared = Arc::new(Shared::new(runtime.engine()).map_err(AppError::Thread)?);
+        let engines = components.iter().map(Component::engine);
+        let shared = Arc::new(Shared::new(engines).map_err(AppError::Thread)?);
         let workers = manifest.workers.iter().zip(grants).enumerate().map(|(index, (worker, grants))| {
             let component = &components[worker.component];
-            Worker::new(index, worker.clone(), component, grants, Arc::clone(&shared)).map_err(|error| {
-                AppError::Worker { source_file: worker.source.clone(), abi: worker.abi, source: error.into() }
-            })
+            let wasi = manifest.components[worker.component].wasi;
+            Worker::new(index, worker.clone(), (component, wasi), grants, Arc::clone(&shared)).map_err(
+                |error| AppError::Worker {
+                    source_file: worker.source.clone(),
+                    abi: worker.abi,
+                    source: error.into(),
+                },
+            )
         });
         let workers = workers.collect::<Result<_, _>>()?;
         Ok(Self { manifest, routes, site, headers, asks_for_host, workers })

@@ -14,11 +14,17 @@ pub(crate) enum Body {
     Whole(Bytes),
     /// What comes piece by piece.
     Pieces(UnsyncBoxBody<Bytes, io::Error>),
-    /// Nothing more but this error.
-    Failed(Option<io::Error>),
+    /// Nothing more, or nothing but this error.
+    Ended(Option<io::Error>),
 }
 
 impl Body {
+    /// None, whatever length the response's header states: the answer to a
+    /// HEAD, or one whose status allows no content.
+    pub(crate) const fn none() -> Self {
+        Self::Ended(None)
+    }
+
     /// What comes piece by piece from `body`.
     pub(crate) fn pieces<B>(body: B) -> Self
     where
@@ -41,13 +47,13 @@ impl http_body::Body for Body {
                 Poll::Ready(Some(Err(error))) => {
                     // hyper ends the connection at once, with what it has not
                     // sent yet: so it gets a turn to send it first.
-                    *this = Self::Failed(Some(error));
+                    *this = Self::Ended(Some(error));
                     cx.waker().wake_by_ref();
                     Poll::Pending
                 }
                 frame => frame,
             },
-            Self::Failed(error) => Poll::Ready(error.take().map(Err)),
+            Self::Ended(error) => Poll::Ready(error.take().map(Err)),
         }
     }
 
@@ -55,7 +61,7 @@ impl http_body::Body for Body {
         match self {
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Pieces(body) => body.is_end_stream(),
-            Self::Failed(error) => error.is_none(),
+            Self::Ended(error) => error.is_none(),
         }
     }
 
@@ -63,7 +69,7 @@ impl http_body::Body for Body {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Pieces(body) => body.size_hint(),
-            Self::Failed(_) => SizeHint::default(),
+            Self::Ended(_) => SizeHint::default(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 use wasmtime::component::Component;
-use wharf_app::{InvalidSha256, Sha256};
+use wharf_app::{Component as Description, InvalidSha256, Sha256, Wasi};
 
 use crate::engine::Runtime;
 
@@ -71,12 +71,12 @@ impl CodeDir {
         self.0.join(format!("{sha256}.cwasm"))
     }
 
-    pub(crate) fn load(&self, runtime: &Runtime, sha256: &Sha256) -> Result<Component, CodeError> {
-        let path = self.path(sha256);
+    pub(crate) fn load(&self, runtime: &Runtime, component: &Description) -> Result<Component, CodeError> {
+        let path = self.path(&component.sha256);
         if !path.is_file() {
-            return Err(CodeError::Missing { sha256: *sha256, place: self.0.display().to_string() });
+            return Err(CodeError::Missing { sha256: component.sha256, place: self.0.display().to_string() });
         }
-        load(runtime, &path)
+        load(runtime, component.wasi, &path)
     }
 }
 
@@ -104,30 +104,32 @@ impl HostCode {
         descriptors.collect::<Result<_, _>>().map(Self::Descriptors)
     }
 
-    pub(crate) fn load(&self, runtime: &Runtime, sha256: &Sha256) -> Result<Component, CodeError> {
+    pub(crate) fn load(&self, runtime: &Runtime, component: &Description) -> Result<Component, CodeError> {
         match self {
-            Self::Image(dir) => dir.load(runtime, sha256),
+            Self::Image(dir) => dir.load(runtime, component),
             Self::Descriptors(descriptors) => {
+                let sha256 = component.sha256;
                 let descriptor = descriptors
-                    .get(sha256)
-                    .ok_or_else(|| CodeError::Missing { sha256: *sha256, place: FDS_VARIABLE.into() })?;
+                    .get(&sha256)
+                    .ok_or_else(|| CodeError::Missing { sha256, place: FDS_VARIABLE.into() })?;
                 // By name and not by mapping it here: wasmtime then maps the
                 // initial memory from the file as well, so that all
                 // containers share its pages.
-                load(runtime, Path::new(&format!("/proc/self/fd/{descriptor}")))
+                load(runtime, component.wasi, Path::new(&format!("/proc/self/fd/{descriptor}")))
             }
         }
     }
 }
 
-fn load(runtime: &Runtime, path: &Path) -> Result<Component, CodeError> {
+fn load(runtime: &Runtime, wasi: Wasi, path: &Path) -> Result<Component, CodeError> {
+    let failed = |error: wasmtime::Error| CodeError::Load { path: path.to_owned(), source: error.into() };
+    let engine = runtime.engine(wasi).map_err(failed)?;
     // SAFETY: the file is machine code that runs with this process's rights.
     // It comes from a place that only who controls this program can write to:
     // the root-owned cache of the node (by the shim's descriptor), the image
     // of the program, or the user's own cache. Nobody changes it in place:
     // writers make a new file and rename it.
-    unsafe { Component::deserialize_file(runtime.engine(), path) }
-        .map_err(|error| CodeError::Load { path: path.to_owned(), source: error.into() })
+    unsafe { Component::deserialize_file(engine, path) }.map_err(failed)
 }
 
 #[cfg(test)]

@@ -23,10 +23,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
-pub(crate) use activity::Activity;
+pub(crate) use activity::{Activity, WaitingStream};
 use activity::{Ending, Verdict};
 
 use crate::listen::{Prefixed, Raw, Stream};
@@ -84,8 +86,18 @@ pub(crate) struct Protocols {
     counters: Counters,
 }
 
+/// How far the server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    Serving,
+    /// Requests in flight are answered.
+    Draining,
+    /// There is no more time for these.
+    CutOff,
+}
+
 /// Tells connections that the server stops.
-pub(crate) type Stopping = watch::Receiver<bool>;
+pub(crate) type Stopping = watch::Receiver<Stage>;
 
 impl Protocols {
     pub(crate) fn new(limits: ConnectionLimits, counters: Counters) -> Self {
@@ -121,7 +133,7 @@ impl Protocols {
     {
         let (stream, secure) = match tls {
             None => (Stream::Plain(raw), Secure::Plain),
-            Some(tls) => match timeout(self.limits.handshake_timeout, tls.acceptor().accept(raw)).await {
+            Some(tls) => match self.shake_hands(tls, raw, stopping.clone()).await {
                 Ok(Ok(stream)) => (Stream::Tls(Box::new(stream)), Secure::Tls),
                 Ok(Err(error)) => {
                     self.counters.add(Count::HandshakeFailed);
@@ -149,6 +161,21 @@ impl Protocols {
             self.drive(self.http2.serve_connection(io, service), &activity, stopping).await;
         } else {
             self.drive(self.http1.serve_connection(io, service), &activity, stopping).await;
+        }
+    }
+
+    /// The handshake of TLS, unless the server stops: who has not asked anything
+    /// yet has nothing to lose.
+    async fn shake_hands(
+        &self,
+        tls: &Tls,
+        raw: Raw,
+        mut stopping: Stopping,
+    ) -> Result<io::Result<TlsStream<Raw>>, Elapsed> {
+        tokio::select! {
+            biased;
+            shaken = timeout(self.limits.handshake_timeout, tls.acceptor().accept(raw)) => shaken,
+            () = reached(&mut stopping, Stage::Draining) => Ok(Err(io::ErrorKind::Interrupted.into())),
         }
     }
 
@@ -182,7 +209,7 @@ impl Protocols {
             is_there = read => is_there,
             () = self.expired(activity) => false,
             // Who has not asked anything yet has nothing to lose.
-            () = stopped(&mut stopping) => false,
+            () = reached(&mut stopping, Stage::Draining) => false,
         };
         let is_http2 = buffer[..filled] == PREFACE[..];
         is_there.then(|| (Prefixed::new(stream, &buffer[..filled]), is_http2))
@@ -221,7 +248,11 @@ impl Protocols {
                     }
                     return;
                 }
-                () = stopped(&mut stopping), if !is_stopping => {
+                () = reached(&mut stopping, if is_stopping { Stage::CutOff } else { Stage::Draining }) => {
+                    if is_stopping {
+                        debug!("connection cut off: the server ends");
+                        return;
+                    }
                     is_stopping = true;
                     connection.as_mut().graceful_shutdown();
                 }
@@ -236,9 +267,9 @@ impl Protocols {
     }
 }
 
-/// Waits until the server stops, or is gone.
-async fn stopped(stopping: &mut Stopping) {
-    drop(stopping.wait_for(|stopping| *stopping).await);
+/// Waits until the server is that far, or gone.
+async fn reached(stopping: &mut Stopping, stage: Stage) {
+    drop(stopping.wait_for(|reached| *reached >= stage).await);
 }
 
 /// Waits until the connection must end.

@@ -1,11 +1,15 @@
-//! The one configuration of wasmtime, for compiling and for running.
+//! The configurations of wasmtime, for compiling and for running: one for each
+//! WASI.
 //!
 //! Code loads only in an engine that is configured as the one that compiled
 //! it, so both are made here. It deliberately does not decide where compiled
 //! code lies: see `code`.
 
+use std::sync::OnceLock;
+
 use tracing::warn;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wharf_app::Wasi;
 
 /// Requests to workers that are in flight at most, all workers together.
 /// Further ones wait for their turn.
@@ -18,9 +22,13 @@ pub(crate) const MAX_IDLE_INSTANCES: u32 = 32;
 /// Instances that there can be.
 const INSTANCES: u32 = MAX_INSTANCES + MAX_IDLE_INSTANCES;
 
-/// The engine that runs workers.
+/// The engines that run workers.
 #[derive(Clone)]
-pub struct Runtime(Engine);
+pub struct Runtime {
+    engine: Engine,
+    /// The engine of WASI 0.3, once a worker needs it.
+    concurrent: OnceLock<Engine>,
+}
 
 /// The engine can't start on this machine.
 #[derive(Debug, thiserror::Error)]
@@ -34,44 +42,58 @@ impl Runtime {
     /// # Errors
     /// [`RuntimeError`]: the CPU lacks a feature that code is compiled for.
     pub fn new() -> Result<Self, RuntimeError> {
-        let mut pooled = config();
-        pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
-        let engine = Engine::new(&pooled).or_else(|error| {
-            // The slots are a terabyte of addresses: more than a 39-bit address
-            // space or a limit on it has. Code is the same for both.
-            warn!(%error, "no address space for ready slots: instances start slower");
-            Engine::new(&config())
-        });
-        engine.map(Self).map_err(|error| RuntimeError(error.into()))
+        let engine = pooled(Wasi::V02).map_err(|error| RuntimeError(error.into()))?;
+        Ok(Self { engine, concurrent: OnceLock::new() })
     }
 
-    pub(crate) const fn engine(&self) -> &Engine {
-        &self.0
+    /// The engine for components of `wasi`.
+    pub(crate) fn engine(&self, wasi: Wasi) -> wasmtime::Result<&Engine> {
+        match (wasi, self.concurrent.get()) {
+            (Wasi::V02, _) => Ok(&self.engine),
+            (Wasi::V03, Some(engine)) => Ok(engine),
+            (Wasi::V03, None) => {
+                let engine = pooled(wasi)?;
+                Ok(self.concurrent.get_or_init(|| engine))
+            }
+        }
     }
 }
 
+fn pooled(wasi: Wasi) -> wasmtime::Result<Engine> {
+    let mut pooled = config(wasi);
+    pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(wasi)));
+    Engine::new(&pooled).or_else(|error| {
+        // The slots are a terabyte of addresses: more than a 39-bit address
+        // space or a limit on it has. Code is the same for both.
+        warn!(%error, "no address space for ready slots: instances start slower");
+        Engine::new(&config(wasi))
+    })
+}
+
 /// What both ends must agree on.
-fn config() -> Config {
+fn config(wasi: Wasi) -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);
     // A guest that never returns is interrupted, so that others have a turn.
     config.epoch_interruption(true);
-    // wasi:http 0.2 needs no concurrent calls into an instance, and a fresh one
-    // is cheaper without what they take.
-    config.concurrency_support(false);
+    // WASI 0.2 needs no concurrent calls into an instance, and a fresh one is
+    // cheaper without what they take.
+    config.concurrency_support(wasi == Wasi::V03);
+    config.wasm_component_model_async(wasi == Wasi::V03);
     config
 }
 
 /// Slots that are ready for instances. Sizes are upper bounds: what a guest
 /// does not touch costs nothing.
-fn pool() -> PoolingAllocationConfig {
+fn pool(wasi: Wasi) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(INSTANCES);
     // A Python worker is some twenty core instances, tables and one memory.
     pool.total_core_instances(INSTANCES * 32);
     pool.total_memories(INSTANCES * 2);
     pool.total_tables(INSTANCES * 8);
-    pool.total_stacks(INSTANCES);
+    // A guest of 0.3 has a stack for each of its tasks.
+    pool.total_stacks(if wasi == Wasi::V03 { INSTANCES * STACKS } else { INSTANCES });
     pool.max_tables_per_component(32);
     // One is the default, but a module with `externref`s has a table for them.
     pool.max_tables_per_module(8);
@@ -89,6 +111,10 @@ fn pool() -> PoolingAllocationConfig {
     }
     pool
 }
+
+/// Tasks of one instance of WASI 0.3 at a time that there are stacks for, on
+/// average.
+const STACKS: u32 = 8;
 
 /// Memory that a slot keeps after its instance's end, ready for the next: more
 /// than a Python worker writes to.
@@ -121,6 +147,7 @@ mod compiler {
     use std::str::FromStr;
 
     use wasmtime::Engine;
+    use wharf_app::Wasi;
 
     use super::config;
 
@@ -143,9 +170,10 @@ mod compiler {
         Portable(Architecture),
     }
 
-    /// The engine that compiles workers.
+    /// The engines that compile workers.
     pub struct Compiler {
         engine: Engine,
+        concurrent: Engine,
         target: CompilerTarget,
     }
 
@@ -205,27 +233,8 @@ mod compiler {
         /// # Errors
         /// [`CompileError::Start`]: this build can't compile for it.
         pub fn new(target: CompilerTarget) -> Result<Self, CompileError> {
-            let mut config = config();
-            if let CompilerTarget::Portable(architecture) = target {
-                let triple = match architecture {
-                    Architecture::Amd64 => "x86_64-unknown-linux-gnu",
-                    Architecture::Arm64 => "aarch64-unknown-linux-gnu",
-                };
-                config.target(triple).map_err(|error| CompileError::Start(error.into()))?;
-                if architecture == Architecture::Amd64 {
-                    for flag in
-                        ["has_cmpxchg16b", "has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt"]
-                    {
-                        // SAFETY: the flag makes code that only a CPU with
-                        // the feature can run. The engine that loads code
-                        // compares its flags with the CPU and refuses it
-                        // where one is missing.
-                        unsafe { config.cranelift_flag_enable(flag) };
-                    }
-                }
-            }
-            let engine = Engine::new(&config).map_err(|error| CompileError::Start(error.into()))?;
-            Ok(Self { engine, target })
+            let engine = |wasi| engine(target, wasi).map_err(|error| CompileError::Start(error.into()));
+            Ok(Self { engine: engine(Wasi::V02)?, concurrent: engine(Wasi::V03)?, target })
         }
 
         /// What the compiler is for.
@@ -258,10 +267,37 @@ mod compiler {
                 Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => return Err(CompileError::CoreModule { file }),
                 _ => return Err(CompileError::NotWasm { file }),
             }
-            self.engine
+            let engine = match wharf_app::wasi_of(&wasm) {
+                Wasi::V02 => &self.engine,
+                Wasi::V03 => &self.concurrent,
+            };
+            engine
                 .precompile_component(&wasm)
                 .map_err(|error| CompileError::Invalid { file, source: error.into() })
         }
+    }
+
+    fn engine(target: CompilerTarget, wasi: Wasi) -> wasmtime::Result<Engine> {
+        let mut config = config(wasi);
+        if let CompilerTarget::Portable(architecture) = target {
+            let triple = match architecture {
+                Architecture::Amd64 => "x86_64-unknown-linux-gnu",
+                Architecture::Arm64 => "aarch64-unknown-linux-gnu",
+            };
+            config.target(triple)?;
+            if architecture == Architecture::Amd64 {
+                for flag in
+                    ["has_cmpxchg16b", "has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt"]
+                {
+                    // SAFETY: the flag makes code that only a CPU with
+                    // the feature can run. The engine that loads code
+                    // compares its flags with the CPU and refuses it
+                    // where one is missing.
+                    unsafe { config.cranelift_flag_enable(flag) };
+                }
+            }
+        }
+        Engine::new(&config)
     }
 
     impl Architecture {

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io;
 use std::ptr::null_mut;
 use std::slice;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -18,8 +19,19 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 /// All mapped files by the address where they begin.
 static MAPPED: RwLock<BTreeMap<usize, Part>> = RwLock::new(BTreeMap::new());
 
-/// Files that are mapped at most: each takes a descriptor.
+/// Files that are mapped at most, unless [`allow`] says less: each takes a
+/// descriptor.
 const MOST: usize = 256;
+
+static ALLOWED: AtomicUsize = AtomicUsize::new(MOST);
+
+/// Lets `most` files be mapped, or what is useful if that is less; returns how
+/// many.
+pub(crate) fn allow(most: usize) -> usize {
+    let most = most.min(MOST);
+    ALLOWED.store(most, Ordering::Relaxed);
+    most
+}
 
 /// A file's bytes, until the last of them is dropped.
 #[derive(Debug)]
@@ -68,7 +80,7 @@ impl Drop for MappedFile {
 /// # Errors
 /// There are too many already, or the kernel can't map it.
 pub(crate) fn map(file: File, length: usize) -> io::Result<Bytes> {
-    if MAPPED.read().unwrap_or_else(PoisonError::into_inner).len() >= MOST {
+    if MAPPED.read().unwrap_or_else(PoisonError::into_inner).len() >= ALLOWED.load(Ordering::Relaxed) {
         return Err(io::ErrorKind::QuotaExceeded.into());
     }
     if length == 0 || file.metadata()?.len() < length as u64 {

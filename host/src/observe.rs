@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use http::header::{CONTENT_LENGTH, HeaderMap};
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tracing::error;
 
@@ -119,7 +120,8 @@ impl Connected {
         let started = Instant::now();
         self.activity.request_began();
         // From here on the record ends the request, whatever becomes of it.
-        let mut record = Record::new(started, &self, request.method() == Method::HEAD);
+        let is_head = request.method() == Method::HEAD;
+        let mut record = Record::new(started, &self, is_head);
         let observer = &self.observer;
         let context = observer.context(&self, request.headers());
         let is_sampled = observer.exporter.is_some() && context.trace.is_some_and(|trace| trace.is_sampled());
@@ -128,7 +130,10 @@ impl Connected {
         }
         // Nothing that a request changes outlives it, but counters and caches
         // that are never half-written.
+        let version = request.version();
+        let unanswered = Unanswered { record: &mut record, context: &context, app: &app };
         let answered = AssertUnwindSafe(app.respond(request, &context)).catch_unwind().await;
+        drop(unanswered);
         let mut response = answered.unwrap_or_else(|_| {
             error!(request = %context.request_id, "request failed by a defect of the host");
             let mut response = Outcome::HostFailed.into_response(None, false);
@@ -140,11 +145,11 @@ impl Connected {
         if is_failure || matches!(route, Route::Worker(_)) || observer.log.is_on() {
             response.headers_mut().insert(X_REQUEST_ID, context.request_id.header());
         }
-        record.answered(route, status.as_u16());
-        if let (Some(details), Route::Worker(index)) = (&mut record.details, route) {
-            details.pattern = app.manifest().workers.get(index as usize).map(|worker| worker.pattern.clone());
+        if is_head || has_no_content(status) {
+            leave_out_content(is_head, &mut response);
         }
-        let mut response = response.map(|body| Observed::new(body, record));
+        record.answered(status.as_u16());
+        let mut response = response.map(|body| Observed::new(body, version, record));
         // hyper stops asking for frames when it has as many bytes as were
         // announced; a body that does not know its length would look given up.
         if response.body().has_open_end()
@@ -154,6 +159,46 @@ impl Connected {
             response.body_mut().expect(length);
         }
         response
+    }
+}
+
+/// A request that the app works on. Whatever ends that, the record then has the
+/// request's route.
+struct Unanswered<'a> {
+    record: &'a mut Record,
+    context: &'a RequestContext,
+    app: &'a App,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        let route = self.context.route();
+        self.record.route = route;
+        if let (Some(details), Route::Worker(index)) = (&mut self.record.details, route) {
+            let worker = self.app.manifest().workers.get(index as usize);
+            details.pattern = worker.map(|worker| worker.pattern.clone());
+        }
+    }
+}
+
+/// Whether no response of this status has content (RFC 9110, 6.4.1).
+pub(crate) fn has_no_content(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+/// Takes the content away, which hyper does in HTTP/1.1 alone.
+fn leave_out_content(is_head: bool, response: &mut Response<Body>) {
+    let length = response.body().size_hint().exact();
+    let body = std::mem::replace(response.body_mut(), Body::none());
+    let (status, headers) = (response.status(), response.headers_mut());
+    if status == StatusCode::NO_CONTENT {
+        // RFC 9110, 8.6.
+        headers.remove(CONTENT_LENGTH);
+    } else if is_head
+        && let Some(length) = length
+        && !body.is_end_stream()
+    {
+        headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
     }
 }
 

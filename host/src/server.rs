@@ -15,9 +15,10 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info, warn};
 
 use crate::app::App;
-use crate::connection::{Activity, Protocols, Stopping};
+use crate::connection::{Activity, Protocols, Stage, Stopping};
 use crate::health::Health;
 use crate::listen::{Address, BindError, Endpoint, Listener, Raw, Socket, SocketMode};
+use crate::mapped_file;
 use crate::metrics::{Count, Counters, Layout, Metrics};
 use crate::observe::{Connected, Observed, Observer};
 use crate::processes::{Board, Crew, Leave, Membership, publish};
@@ -48,7 +49,11 @@ const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 /// more than its share does.
 const ACCEPT_DELAY: Duration = Duration::from_millis(1);
 
-/// Descriptors that are not for connections: files, the runtime's, the log's.
+/// Time for connections to see that they are cut off.
+const CUT_OFF: Duration = Duration::from_millis(500);
+
+/// Descriptors that are not for connections: the runtime's, the log's, what
+/// workers open.
 const OTHER_DESCRIPTORS: u64 = 64;
 
 /// Allows this process as many open files as it may allow itself, and returns
@@ -59,7 +64,9 @@ pub fn raise_descriptor_limit() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     let limit = if raised.is_ok() { maximum } else { current };
-    limit.unwrap_or(u64::MAX).saturating_sub(OTHER_DESCRIPTORS).max(1)
+    let limit = limit.unwrap_or(u64::MAX);
+    let files = mapped_file::allow(usize::try_from(limit / 4).unwrap_or(usize::MAX));
+    limit.saturating_sub(OTHER_DESCRIPTORS + files as u64).max(1)
 }
 
 /// A listening HTTP server: HTTP/1.1 and HTTP/2, by TLS and ALPN, or without
@@ -186,7 +193,7 @@ impl Server {
             traces.name_service(&app.manifest().name);
         }
         let observer = Arc::new(Observer::start(observe, counters).map_err(ServeError::Traces)?);
-        let (stopper, stopping) = watch::channel(false);
+        let (stopper, stopping) = watch::channel(Stage::Serving);
         let acceptor = Acceptor {
             listener,
             protocols: Arc::new(Protocols::new(settings.limits, counters)),
@@ -215,7 +222,7 @@ impl Server {
             sleep(settings.drain_delay).await;
         };
         let dismissed = async {
-            match leave {
+            match &mut leave {
                 Some(leave) => leave.told().await,
                 None => pending().await,
             }
@@ -240,10 +247,15 @@ impl Server {
             }
         };
         info!(connections = stopper.receiver_count(), "draining");
-        stopper.send_replace(true);
+        stopper.send_replace(Stage::Draining);
         let ours = async {
             if timeout(settings.drain_timeout, stopper.closed()).await.is_err() {
                 warn!(connections = stopper.receiver_count(), "requests still in flight are cut off");
+                stopper.send_replace(Stage::CutOff);
+                // So that the log has them.
+                let _ = timeout(CUT_OFF, stopper.closed()).await;
+                // Streams of HTTP/2 are tasks of their own.
+                tokio::task::yield_now().await;
             }
             observer.finish(LAST_EXPORT).await;
         };

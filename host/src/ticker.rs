@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use wasmtime::Engine;
+use wasmtime::{Engine, EngineWeak};
 
 /// Time that a guest may keep a thread before another has its turn.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
 
-/// A thread that advances the engine's epoch while guests run, and sleeps
+/// A thread that advances the engines' epochs while guests run, and sleeps
 /// without waking while none does, so that an idle app costs no CPU.
 pub(crate) struct Ticker {
     running: Arc<AtomicUsize>,
@@ -21,9 +21,15 @@ pub(crate) struct Ticker {
 pub(crate) struct Running(Arc<AtomicUsize>);
 
 impl Ticker {
-    pub(crate) fn start(engine: &Engine) -> std::io::Result<Self> {
+    pub(crate) fn start<'a>(engines: impl Iterator<Item = &'a Engine>) -> std::io::Result<Self> {
         let running = Arc::new(AtomicUsize::new(0));
-        let engine = engine.weak();
+        let mut distinct: Vec<&Engine> = Vec::new();
+        for engine in engines {
+            if !distinct.iter().any(|other| Engine::same(other, engine)) {
+                distinct.push(engine);
+            }
+        }
+        let engines: Vec<_> = distinct.into_iter().map(Engine::weak).collect();
         let count = Arc::downgrade(&running);
         let handle = thread::Builder::new().name("epoch".into()).stack_size(64 * 1024).spawn(move || {
             while let Some(count) = count.upgrade() {
@@ -33,7 +39,7 @@ impl Ticker {
                     thread::park();
                 } else {
                     thread::sleep(TICK);
-                    if let Some(engine) = engine.upgrade() {
+                    for engine in engines.iter().filter_map(EngineWeak::upgrade) {
                         engine.increment_epoch();
                     }
                 }

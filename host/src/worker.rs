@@ -10,6 +10,7 @@ mod body;
 mod budget;
 mod cgi;
 mod command;
+mod handler;
 mod instance;
 mod stdio;
 mod wws;
@@ -19,8 +20,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::header::{EXPECT, HOST, HeaderName, HeaderValue};
-use http::{Request, Response};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, Response};
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -29,20 +30,20 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{error, warn};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, PoolConcurrencyLimitError, Trap};
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use wasmtime_wasi_http::{Error as HttpError, WasiBody};
-use wharf_app::{Params, Worker as Description};
+use wharf_app::{Params, Wasi, Worker as Description};
 
-use self::body::{AbortOnDrop, End, WorkerBody};
+use self::body::{AbortOnDrop, End, WorkerBody, drain};
 use self::command::Command;
-use self::instance::{Idle, Instance, State};
+use self::handler::Handler;
+use self::instance::{Idle, Instance};
 use crate::body::Body;
 use crate::engine::MAX_INSTANCES;
 use crate::grants::{self, Grants};
 use crate::metrics::Held;
-use crate::observe::RequestContext;
+use crate::observe::{RequestContext, has_no_content};
 use crate::outcome::Outcome;
 use crate::ticker::{Running, Ticker};
 use crate::trace::RequestId;
@@ -57,11 +58,17 @@ const PARAMS_HEADER: HeaderName = HeaderName::from_static("wharf-params");
 /// further ones are refused at once.
 const LONGEST_QUEUE: u32 = 1024;
 
+/// Memory for bodies that are held whole, in KiB, in each process. Past it
+/// requests with such bodies are refused for a while.
+const MOST_HELD: usize = 256 << 10;
+
 /// What all workers of a process share.
 pub(crate) struct Shared {
     ticker: Ticker,
     slots: Arc<Semaphore>,
     idle: Idle,
+    /// What is left of [`MOST_HELD`].
+    memory: Arc<Semaphore>,
 }
 
 /// A worker, ready to be instantiated.
@@ -81,7 +88,7 @@ pub(crate) struct Worker {
 
 /// What answers the requests.
 enum Program {
-    Http(ProxyPre<State>),
+    Http(Handler),
     Command(Command),
 }
 
@@ -105,11 +112,13 @@ enum Failure {
 type GuestResponse = Result<Response<HyperOutgoingBody>, ErrorCode>;
 
 impl Shared {
-    pub(crate) fn new(engine: &Engine) -> io::Result<Self> {
+    /// For workers of these engines.
+    pub(crate) fn new<'a>(engines: impl Iterator<Item = &'a Engine>) -> io::Result<Self> {
         Ok(Self {
-            ticker: Ticker::start(engine)?,
+            ticker: Ticker::start(engines)?,
             slots: Arc::new(Semaphore::new(MAX_INSTANCES as usize)),
             idle: Idle::default(),
+            memory: Arc::new(Semaphore::new(MOST_HELD)),
         })
     }
 }
@@ -118,18 +127,23 @@ impl Worker {
     pub(crate) fn new(
         index: usize,
         description: Description,
-        component: &Component,
+        (component, wasi): (&Component, Wasi),
         grants: Arc<Grants>,
         shared: Arc<Shared>,
     ) -> wasmtime::Result<Self> {
         let mut linker = Linker::new(component.engine());
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+        if wasi == Wasi::V03 {
+            // Beside 0.2, which the guest's standard library may still use.
+            wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+            wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+        }
         grants::add_to_linker(&mut linker)?;
         let pre = linker.instantiate_pre(component)?;
         let program = match Command::new(&description, &grants, &pre)? {
             Some(command) => Program::Command(command),
-            None => Program::Http(ProxyPre::new(pre)?),
+            None => Program::Http(Handler::new(pre, wasi)?),
         };
         let name = HeaderValue::try_from(encode(&description.name))?;
         let turns = Arc::new(Semaphore::new(description.limits.concurrency.max(1) as usize));
@@ -146,8 +160,8 @@ impl Worker {
         context: &RequestContext,
     ) -> Outcome {
         context.tell(&mut request);
-        let pre = match &self.program {
-            Program::Http(pre) => pre,
+        let handler = match &self.program {
+            Program::Http(handler) => handler,
             Program::Command(command) => return command.answer(self, request, params, context).await,
         };
         let limits = &self.description.limits;
@@ -158,20 +172,26 @@ impl Worker {
         let Some(turn) = self.turn(deadline, context).await else { return Outcome::Busy };
         let too_large = Arc::new(AtomicBool::new(false));
         let expects = request.headers().contains_key(EXPECT);
+        let is_head = request.method() == Method::HEAD;
         let id = context.request_id();
         let scheme = if context.client().scheme() == "https" { Scheme::Https } else { Scheme::Http };
         let request = (scheme, self.prepare(request, params, &too_large));
         let (sender, mut receiver) = oneshot::channel();
         let end = Arc::new(End::default());
-        let mut call = Box::pin(self.call(pre, request, sender, turn, deadline, (Arc::clone(&end), id)));
+        let mut call = Box::pin(self.call(handler, request, sender, turn, deadline, (Arc::clone(&end), id)));
         let outcome = tokio::select! {
             // In this order: most guests are done when first asked.
             biased;
             ended = &mut call => match ended {
                 Ok(()) => match receiver.try_recv() {
-                    Ok(response) => {
-                        self.respond(response, id, |body, limit| WorkerBody::ended(body, end, limit))
-                    }
+                    Ok(response) => match self.checked(response, id) {
+                        Some(response) => {
+                            let limit = self.description.limits.response;
+                            let body = |body| Body::pieces(WorkerBody::ended(body, end, limit));
+                            Outcome::Worker(response.map(body))
+                        }
+                        None => Outcome::WorkerFailed,
+                    },
                     Err(_) => {
                         error!(worker = self.description.name, request = %id, "worker gave no response");
                         Outcome::WorkerFailed
@@ -192,8 +212,21 @@ impl Worker {
                 if expects {
                     tokio::task::yield_now().await;
                 }
-                let guest = tokio::spawn(async move { _ = call.await });
-                self.respond(response, id, |body, limit| WorkerBody::running(body, end, limit, &guest))
+                match self.checked(response, id) {
+                    Some(response) if is_head || has_no_content(response.status()) => {
+                        let (head, body) = response.into_parts();
+                        tokio::spawn(async move { tokio::join!(call, drain(body)) });
+                        Outcome::Worker(Response::from_parts(head, Body::none()))
+                    }
+                    Some(response) => {
+                        let guest = tokio::spawn(async move { _ = call.await });
+                        let limit = self.description.limits.response;
+                        let due = declared_length(response.headers());
+                        let body = |body| Body::pieces(WorkerBody::running(body, end, limit, &guest, due));
+                        Outcome::Worker(response.map(body))
+                    }
+                    None => Outcome::WorkerFailed,
+                }
             }
         };
         // Whatever the guest made of its truncated body.
@@ -230,21 +263,21 @@ impl Worker {
     /// the log, and how it ended to `end`.
     fn call(
         &self,
-        pre: &ProxyPre<State>,
+        handler: &Handler,
         (scheme, request): (Scheme, Request<WasiBody>),
         sender: oneshot::Sender<GuestResponse>,
         turn: Turn,
         deadline: Instant,
         (end, id): (Arc<End>, RequestId),
     ) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
-        let (pre, shared, index) = (pre.clone(), Arc::clone(&self.shared), self.index);
+        let (handler, shared, index) = (handler.clone(), Arc::clone(&self.shared), self.index);
         let (description, grants) = (Arc::clone(&self.description), Arc::clone(&self.grants));
         async move {
             let mut instance = shared.idle.take(index);
             let call = async {
                 let instance = match &mut instance {
                     Some(instance) => instance,
-                    none => none.insert(Instance::new(&pre, &description, &grants).await?),
+                    none => none.insert(Instance::new(&handler, &description, &grants).await?),
                 };
                 instance.handle(scheme, request, sender).await
             };
@@ -292,21 +325,21 @@ impl Worker {
         }
     }
 
-    /// What the guest said.
-    fn respond(
-        &self,
-        response: GuestResponse,
-        id: RequestId,
-        body: impl FnOnce(HyperOutgoingBody, u64) -> WorkerBody,
-    ) -> Outcome {
+    /// The guest's response, if it is one. Else the log says why.
+    fn checked(&self, response: GuestResponse, id: RequestId) -> Option<Response<HyperOutgoingBody>> {
+        let worker = &self.description.name;
         match response {
+            // A status of 1xx is none of a response, and others are none at
+            // all (RFC 9110, 15).
+            Ok(response) if (200..600).contains(&response.status().as_u16()) => Some(response),
             Ok(response) => {
-                let limit = self.description.limits.response;
-                Outcome::Worker(response.map(|outgoing| Body::pieces(body(outgoing, limit))))
+                let status = response.status().as_u16();
+                error!(worker, request = %id, status, "worker answered with a status that is not from 200 to 599");
+                None
             }
             Err(code) => {
-                error!(worker = self.description.name, request = %id, error = ?code, "worker answered with an error");
-                Outcome::WorkerFailed
+                error!(worker, request = %id, error = ?code, "worker answered with an error");
+                None
             }
         }
     }
@@ -347,6 +380,11 @@ impl Worker {
             body.boxed_unsync()
         })
     }
+}
+
+/// The length that a guest gave its body.
+fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn deadline_in(timeout: Duration) -> Instant {

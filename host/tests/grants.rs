@@ -49,6 +49,7 @@ fn load(grants: &str, env: &[(&str, Value)]) -> Result<App, AppError> {
         file: "workers/grants.wasm".into(),
         size: GUEST.size,
         sha256: GUEST.sha256,
+        wasi: Default::default(),
     });
     manifest.workers.push(Worker {
         name: "grants".into(),

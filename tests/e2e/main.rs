@@ -24,4 +24,5 @@ mod protocol;
 mod push;
 mod reproducible;
 mod serve;
+mod service;
 mod supply;

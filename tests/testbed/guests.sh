@@ -3,12 +3,13 @@
 # that folder:
 #
 #   probe         what a host must prevent, by Rust; the end-to-end tests need it
+#   service       a worker of wasi:http 0.3, by Rust; likewise
 #   js-hello      a fetch handler, by componentize-js from npm
 #   python-flask  a Flask application, by componentize-py and Flask from PyPI
 #
 # npm and pip are used as they are configured.
 #
-# usage: guests.sh [NAME]...     default: probe
+# usage: guests.sh [NAME]...     default: probe service
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=testbed.sh
@@ -33,16 +34,21 @@ requires() {
 # inputs FILE...: names all that goes into a guest.
 inputs() { sha256sum "$@" "$here/guests.sh" | cut -d' ' -f1 | sha256sum | cut -d' ' -f1; }
 
-build_probe() {
+# build_rust NAME
+build_rust() {
     local toolchain
     toolchain=$("$here/wasm-toolchain.sh")
-    cp -r "$source/probe/." "$work/probe"
-    # See src/lib.rs for what of unstable Rust it uses.
-    (cd "$work/probe" && env -u RUSTUP_TOOLCHAIN -u RUSTC -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS \
+    cp -r "$source/$1/." "$work/$1"
+    # See probe/src/lib.rs for what of unstable Rust it uses.
+    (cd "$work/$1" && env -u RUSTUP_TOOLCHAIN -u RUSTC -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS \
         -u CARGO_BUILD_TARGET RUSTC_BOOTSTRAP=1 PATH="$toolchain/bin:$PATH" CARGO_TARGET_DIR="$work/target" \
         cargo build --quiet --release --locked --target wasm32-wasip2)
-    mv "$work/target/wasm32-wasip2/release/probe.wasm" "$work/probe.wasm"
+    mv "$work/target/wasm32-wasip2/release/$1.wasm" "$work/$1.wasm"
 }
+
+build_probe() { build_rust probe; }
+
+build_service() { build_rust service; }
 
 build_js_hello() {
     requires node JavaScript nodejs
@@ -89,15 +95,15 @@ build() {
     fi
 }
 
-[ $# -gt 0 ] || set -- probe
+[ $# -gt 0 ] || set -- probe service
 for name in "$@"; do
     case $name in
-        probe) build probe "$(inputs "$source"/probe/Cargo.* "$source"/probe/src/*)" ;;
+        probe | service) build "$name" "$(inputs "$source/$name"/Cargo.* "$source/$name"/src/*)" ;;
         js-hello) build js-hello "$(inputs "$source"/js-hello/*.* "$wit"/*.wit "$wit"/deps/*)" ;;
         python-flask)
             build python-flask "$(inputs "$source"/python-flask/*.* "$wit"/*.wit "$wit"/deps/* "$here/../../app/src/python.rs")"
             ;;
-        *) fail "unknown guest \`$name\`" "expected probe, js-hello or python-flask" ;;
+        *) fail "unknown guest \`$name\`" "expected probe, service, js-hello or python-flask" ;;
     esac
 done
 printf '%s\n' "$guests"

@@ -15,6 +15,6 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 "$here/oci-tools.sh" >/dev/null
 # A column of docs/http.md, which the tests can do without.
 "$here/wrangler.sh" >/dev/null || printf 'testbed: going on without wrangler\n' >&2
-"$here/guests.sh" probe >/dev/null
+"$here/guests.sh" >/dev/null
 "$here/../../examples/hello/build.sh"
 "$here/../../examples/python-wasm/build-site.sh"

@@ -2,7 +2,7 @@
 
 use wasmparser::{ExternalKind, Parser, Payload, TypeRef};
 
-use super::Abi;
+use super::{Abi, Wasi};
 
 /// Names that an error lists at most.
 const MOST_NAMES: usize = 6;
@@ -18,6 +18,8 @@ const GO: &str = "go:buildid";
 pub(crate) enum Program {
     /// A component that exports `wasi:http/incoming-handler` 0.2.
     HttpComponent,
+    /// A component that exports `wasi:http/handler` 0.3.
+    AsyncHttpComponent,
     /// A component that exports `wasi:cli/run` 0.2.
     CommandComponent,
     /// A core module of WASI preview 1 that exports `_start`.
@@ -34,10 +36,12 @@ pub enum ProgramError {
     #[error("expected valid WebAssembly")]
     Malformed(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A component that answers nothing.
-    #[error("expected a component that exports wasi:http/incoming-handler or wasi:cli/run, found {0}")]
+    #[error(
+        "expected a component that exports wasi:http/incoming-handler, wasi:http/handler or wasi:cli/run, found {0}"
+    )]
     Component(String),
-    /// A component of the next WASI.
-    #[error("expected a component of WASI 0.2, found one of 0.3 that exports {0}")]
+    /// A command of the next WASI.
+    #[error("expected a command of WASI 0.2, found one of 0.3 that exports {0}")]
     Wasi03(String),
     /// A core module that nothing starts.
     #[error("expected a core module that exports the function _start, found {0}")]
@@ -83,7 +87,9 @@ impl ProgramError {
                 Self::Component(_) => {
                     "build it for the world wasi:http/proxy, or as a command (a program with a main function)"
                 }
-                Self::Wasi03(_) => "build it for WASI 0.2, for example for wasm32-wasip2",
+                Self::Wasi03(_) => {
+                    "build it for WASI 0.2, for example for wasm32-wasip2, or export wasi:http/handler"
+                }
                 Self::Module(_) => {
                     "build it as a command (a program with a main function, not a library or reactor), \
                      or as a component that exports wasi:http/incoming-handler"
@@ -104,6 +110,16 @@ impl ProgramError {
     }
 }
 
+/// Which WASI the component with this content is made for: 0.3 if its handler
+/// is, and 0.2 for anything else.
+#[must_use]
+pub fn wasi_of(wasm: &[u8]) -> Wasi {
+    match detect(wasm) {
+        Ok(Program::AsyncHttpComponent) => Wasi::V03,
+        _ => Wasi::V02,
+    }
+}
+
 impl Program {
     /// The protocol that it speaks: the one `asked` for, or CGI where that is
     /// left open.
@@ -113,12 +129,13 @@ impl Program {
     pub(crate) fn abi(self, asked: Option<Abi>) -> Result<Abi, ProgramError> {
         let found = match self {
             Self::HttpComponent => "a component that exports wasi:http/incoming-handler",
+            Self::AsyncHttpComponent => "a component that exports wasi:http/handler",
             Self::CommandComponent => "a component that exports wasi:cli/run",
             Self::CommandModule => "a core module that exports _start",
         };
         match (self, asked) {
-            (Self::HttpComponent, None | Some(Abi::Http)) => Ok(Abi::Http),
-            (Self::HttpComponent, Some(abi)) => {
+            (Self::HttpComponent | Self::AsyncHttpComponent, None | Some(Abi::Http)) => Ok(Abi::Http),
+            (Self::HttpComponent | Self::AsyncHttpComponent, Some(abi)) => {
                 Err(ProgramError::Abi { abi, expected: "a command (wasi:cli/run, or _start)", found })
             }
             (_, Some(abi @ Abi::Http)) => {
@@ -169,9 +186,11 @@ fn component(wasm: &[u8]) -> Result<Program, ProgramError> {
     };
     if exports_of("wasi:http/incoming-handler", "0.2.") {
         Ok(Program::HttpComponent)
+    } else if exports_of("wasi:http/handler", "0.3.") {
+        Ok(Program::AsyncHttpComponent)
     } else if exports_of("wasi:cli/run", "0.2.") {
         Ok(Program::CommandComponent)
-    } else if exports_of("wasi:http/handler", "0.3.") || exports_of("wasi:cli/run", "0.3.") {
+    } else if exports_of("wasi:cli/run", "0.3.") {
         Err(ProgramError::Wasi03(list(&exports)))
     } else if exports.is_empty() {
         Err(ProgramError::Component("one that exports nothing".into()))
@@ -249,6 +268,7 @@ mod tests {
     fn what_a_component_exports_tells_what_it_is() {
         let program = |name: &str| found(&exporting(name)).unwrap();
         assert_eq!(program("wasi:http/incoming-handler@0.2.10"), Program::HttpComponent);
+        assert_eq!(program("wasi:http/handler@0.3.0"), Program::AsyncHttpComponent);
         assert_eq!(program("wasi:cli/run@0.2.3"), Program::CommandComponent);
         let both = "(component (instance $i) (export \"wasi:cli/run@0.2.0\" (instance $i))
             (export \"wasi:http/incoming-handler@0.2.0\" (instance $i)))";
@@ -273,10 +293,7 @@ mod tests {
     #[test]
     fn what_cannot_answer_is_said_with_what_it_exports() {
         for (wat, expected) in [
-            (
-                exporting("wasi:http/handler@0.3.0"),
-                "found one of 0.3 that exports \"wasi:http/handler@0.3.0\"",
-            ),
+            (exporting("wasi:cli/run@0.3.0"), "found one of 0.3 that exports \"wasi:cli/run@0.3.0\""),
             (exporting("local:a/b"), "found one that exports \"local:a/b\""),
             ("(module (func (export \"_initialize\")))".into(), "found a reactor, which exports _initialize"),
             ("(module (memory (export \"memory\") 1))".into(), "found one that exports \"memory\""),
@@ -318,6 +335,7 @@ mod tests {
             assert!(program.abi(Some(Abi::Http)).is_err());
         }
         assert_eq!(Program::HttpComponent.abi(None).unwrap(), Abi::Http);
+        assert_eq!(Program::AsyncHttpComponent.abi(None).unwrap(), Abi::Http);
         let error = Program::HttpComponent.abi(Some(Abi::Cgi)).unwrap_err();
         assert!(error.to_string().starts_with("abi = \"cgi\" expects a command"), "{error}");
     }

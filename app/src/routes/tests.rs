@@ -15,7 +15,12 @@ fn manifest(files: &[&str], patterns: &[&str]) -> Manifest {
             encodings: Vec::new(),
         })
         .collect();
-    manifest.components.push(Component { file: "workers/x.wasm".into(), size: 0, sha256: Sha256::of(b"") });
+    manifest.components.push(Component {
+        file: "workers/x.wasm".into(),
+        size: 0,
+        sha256: Sha256::of(b""),
+        wasi: Default::default(),
+    });
     manifest.workers = patterns
         .iter()
         .map(|pattern| Worker {

@@ -2,6 +2,7 @@
 //! its clock.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -24,7 +25,24 @@ pub(crate) struct Activity {
     idle_since: AtomicU64,
     /// Since when the client takes nothing.
     stuck_since: AtomicU64,
+    /// Of each response of HTTP/2, since when what was handed over waits.
+    streams: Mutex<Vec<u64>>,
 }
+
+/// Responses of an HTTP/2 connection that a client may leave where they are for
+/// longer than the time to send, while it takes others: what a browser does with
+/// videos that are paused.
+const MOST_STALLED: usize = 8;
+
+/// A response of HTTP/2: what is handed over waits for the client's window.
+pub(crate) struct WaitingStream {
+    activity: Arc<Activity>,
+    /// Its place among the connection's, once it has waited.
+    place: Option<usize>,
+}
+
+/// No stream's.
+const FREE: u64 = u64::MAX;
 
 /// Whose time was over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +71,7 @@ impl Activity {
             head_since: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
             stuck_since: AtomicU64::new(0),
+            streams: Mutex::default(),
         }
     }
 
@@ -92,6 +111,12 @@ impl Activity {
     /// The stream was written to, and it took something, or nothing.
     pub(super) fn was_written(&self, something: bool) {
         let stuck = self.stuck_since.load(Ordering::Relaxed);
+        if something && self.requests.load(Ordering::Relaxed) == 0 {
+            // What was handed over is still on its way.
+            if stuck != 0 || self.is_http2.load(Ordering::Relaxed) {
+                self.idle_since.store(self.millis(Instant::now()), Ordering::Relaxed);
+            }
+        }
         if something && stuck != 0 {
             self.stuck_since.store(0, Ordering::Relaxed);
         } else if !something && stuck == 0 {
@@ -118,7 +143,17 @@ impl Activity {
             }
             next = deadline;
         }
-        if self.requests.load(Ordering::Relaxed) > 0 || stuck != 0 {
+        let requests = self.requests.load(Ordering::Relaxed);
+        if requests > 0 {
+            let limit = u64::try_from(limits.send_timeout.as_millis()).unwrap_or(u64::MAX);
+            let since = self.millis(now).saturating_sub(limit);
+            let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+            let stalled = streams.iter().filter(|waits| (1..=since).contains(*waits)).count();
+            if stalled > MOST_STALLED || (stalled > 0 && stalled >= requests as usize) {
+                return Verdict::Ends(Ending::Send);
+            }
+        }
+        if requests > 0 || stuck != 0 {
             return Verdict::LooksAgainAt(
                 next.min(now + limits.header_timeout).min(now + limits.idle_timeout),
             );
@@ -135,6 +170,46 @@ impl Activity {
             return Verdict::Ends(ending);
         }
         Verdict::LooksAgainAt(next.min(deadline).min(now + limits.header_timeout))
+    }
+}
+
+impl WaitingStream {
+    /// Of a response that begins.
+    pub(crate) const fn new(activity: Arc<Activity>) -> Self {
+        Self { activity, place: None }
+    }
+
+    /// Something was handed over.
+    pub(crate) fn waits(&mut self) {
+        let now = self.activity.millis(Instant::now());
+        let mut streams = self.streams();
+        let place = self.place.or_else(|| streams.iter().position(|waits| *waits == FREE));
+        match place {
+            Some(place) => streams[place] = now,
+            None => streams.push(now),
+        }
+        let last = streams.len() - 1;
+        drop(streams);
+        self.place = place.or(Some(last));
+    }
+
+    /// It was taken: more is asked for.
+    pub(crate) fn was_taken(&mut self) {
+        if let Some(place) = self.place {
+            self.streams()[place] = 0;
+        }
+    }
+
+    fn streams(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.activity.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for WaitingStream {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.streams()[place] = FREE;
+        }
     }
 }
 
@@ -214,6 +289,42 @@ mod tests {
         assert_eq!(outlook(&activity, activity.began), (Ending::Send, seconds(61)));
         activity.was_written(true);
         assert!(matches!(activity.verdict(hour, &LIMITS), Verdict::LooksAgainAt(_)));
+    }
+
+    #[test]
+    fn streams_that_nothing_is_taken_of_end_the_connection_unless_others_go_on() {
+        let activity = Arc::new(Activity::new());
+        activity.speaks_http2();
+        let mut streams: Vec<_> = (0..10).map(|_| WaitingStream::new(Arc::clone(&activity))).collect();
+        streams.iter().for_each(|_| activity.request_began());
+        let ends =
+            |after| activity.verdict(activity.began + seconds(after), &LIMITS) == Verdict::Ends(Ending::Send);
+        streams[0].waits();
+        assert!(!ends(61), "nine others compute");
+        streams[1..9].iter_mut().for_each(WaitingStream::waits);
+        assert!(!ends(59));
+        assert!(ends(61), "nine are stalled");
+        streams[3].was_taken();
+        assert!(!ends(61));
+        streams.truncate(1);
+        (0..9).for_each(|_| activity.request_ended(activity.began.into()));
+        assert!(ends(61), "the only one is stalled");
+        streams[0].was_taken();
+        assert!(!ends(3600));
+        drop(streams);
+        assert!(activity.streams.lock().unwrap().iter().all(|waits| *waits == FREE));
+    }
+
+    #[test]
+    fn idle_time_counts_from_the_last_byte_that_an_http2_client_took() {
+        let activity = Activity::new();
+        activity.speaks_http2();
+        activity.request_began();
+        activity.request_ended(activity.began.into());
+        std::thread::sleep(Duration::from_millis(20));
+        activity.was_written(true);
+        let (ending, when) = outlook(&activity, activity.began + seconds(1));
+        assert!(ending == Ending::Idle && when >= seconds(75) + Duration::from_millis(20), "{when:?}");
     }
 
     #[test]

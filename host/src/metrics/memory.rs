@@ -46,12 +46,13 @@ fn kilobytes(file: &str, name: &str) -> Option<u64> {
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
 }
 
-/// User and system time of `/proc/PID/stat`: the 14th and 15th field. The
+/// User and system time of `/proc/PID/stat`, its own and that of children that
+/// have ended, or the sum would fall with them: the 14th to 17th field. The
 /// second one, a name in parentheses, may hold anything.
 fn ticks(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut next = || fields.next()?.parse::<u64>().ok();
-    Some(next()? + next()?)
+    Some(next()? + next()? + next()? + next()?)
 }
 
 #[cfg(test)]
@@ -68,8 +69,8 @@ mod tests {
 
     #[test]
     fn cpu_time_is_found_behind_a_name_with_parentheses() {
-        let stat = "1 (a) b) S 0 1 1 0 -1 4194560 100 0 0 0 70 30 0 0 20 0 1 0";
-        assert_eq!(ticks(stat), Some(100));
+        let stat = "1 (a) b) S 0 1 1 0 -1 4194560 100 0 0 0 70 30 4 1 20 0 1 0";
+        assert_eq!(ticks(stat), Some(105));
         assert_eq!(ticks(""), None);
     }
 }

@@ -1,9 +1,10 @@
 //! A request's record: written when its response's body ends, or is given up.
 
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
@@ -14,14 +15,25 @@ use http_body::{Body as _, Frame, SizeHint};
 use super::{Connected, Observer, RequestContext};
 use crate::access_log::{Entry, redacted};
 use crate::body::Body;
-use crate::connection::Activity;
+use crate::connection::{Activity, WaitingStream};
 use crate::metrics::{Count, Failure, Held, Route};
 use crate::proxies::Client;
 use crate::trace::{RequestId, Span, TRACESTATE, TraceContext};
 
-/// A response's body, which is counted.
+/// Bytes that are handed over at once, in HTTP/1.1. What was handed over looks
+/// sent, and hyper has less than that in its own buffer.
+const PIECE: usize = 256 << 10;
+
+/// The same in HTTP/2: also what a client must take within the time to send.
+const PIECE_OF_STREAM: usize = 32 << 10;
+
+/// A response's body, which is counted, and handed over piece by piece.
 pub(crate) struct Observed {
     body: Body,
+    /// What is left of a frame.
+    rest: Bytes,
+    piece: usize,
+    stream: Option<WaitingStream>,
     record: Record,
 }
 
@@ -32,7 +44,7 @@ pub(super) struct Record {
     activity: Arc<Activity>,
     /// Counts the request as long as the record lives.
     _in_flight: Held,
-    route: Route,
+    pub(super) route: Route,
     status: u16,
     bytes: u64,
     /// Bytes after which the response is whole, if it says so.
@@ -109,8 +121,7 @@ impl Record {
         }
     }
 
-    pub(super) const fn answered(&mut self, route: Route, status: u16) {
-        self.route = route;
+    pub(super) const fn answered(&mut self, status: u16) {
         self.status = status;
         self.progress = Progress::Sending;
     }
@@ -189,12 +200,15 @@ impl Drop for Record {
 }
 
 impl Observed {
-    pub(super) fn new(body: Body, mut record: Record) -> Self {
+    pub(super) fn new(body: Body, version: Version, mut record: Record) -> Self {
         if body.is_end_stream() {
             record.progress = Progress::Whole;
         }
         record.expected = body.size_hint().exact();
-        Self { body, record }
+        let is_http2 = version == Version::HTTP_2;
+        let stream = is_http2.then(|| WaitingStream::new(Arc::clone(&record.activity)));
+        let piece = if is_http2 { PIECE_OF_STREAM } else { PIECE };
+        Self { body, rest: Bytes::new(), piece, stream, record }
     }
 
     /// Whether only its last frame will tell its length.
@@ -213,29 +227,53 @@ impl http_body::Body for Observed {
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        match &frame {
-            Poll::Pending => {}
-            Poll::Ready(None) => self.record.progress = Progress::Whole,
-            Poll::Ready(Some(Err(_))) => self.record.progress = Progress::CutOff,
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(data) = frame.data_ref() {
-                    self.record.bytes += data.len() as u64;
-                }
-                // hyper need not ask for an end that it knows of.
-                if self.body.is_end_stream() {
-                    self.record.progress = Progress::Whole;
+        let this = &mut *self;
+        if let Some(stream) = &mut this.stream {
+            stream.was_taken();
+        }
+        let frame = if this.rest.is_empty() {
+            match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                end => {
+                    let is_whole = end.is_none();
+                    this.record.progress = if is_whole { Progress::Whole } else { Progress::CutOff };
+                    return Poll::Ready(end);
                 }
             }
+        } else {
+            Frame::data(mem::take(&mut this.rest))
+        };
+        let frame = match frame.into_data() {
+            Ok(mut data) => {
+                if data.len() > this.piece {
+                    this.rest = data.split_off(this.piece);
+                }
+                this.record.bytes += data.len() as u64;
+                Frame::data(data)
+            }
+            Err(trailers) => trailers,
+        };
+        // hyper need not ask for an end that it knows of.
+        if this.is_end_stream() {
+            this.record.progress = Progress::Whole;
         }
-        frame
+        if let Some(stream) = &mut this.stream {
+            stream.waits();
+        }
+        Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (rest, body) = (self.rest.len() as u64, self.body.size_hint());
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest + body.lower());
+        if let Some(upper) = body.upper() {
+            hint.set_upper(rest + upper);
+        }
+        hint
     }
 }

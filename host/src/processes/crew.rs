@@ -32,8 +32,14 @@ const SPARE: u32 = 50;
 /// How long there must be too many before one goes.
 const LINGER: Duration = Duration::from_secs(30);
 
-/// Pause after a process could not be started.
+/// Pause after a process could not be started, or failed again and again.
 const RETRY: Duration = Duration::from_secs(60);
+
+/// Pause after a process ended unasked, doubled each time until one serves.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How often it is looked whether a process that says no more has ended.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Processes of a host at most, whatever the number of cores.
 const MOST: usize = 64;
@@ -48,6 +54,9 @@ pub struct Crew {
     events: mpsc::UnboundedReceiver<(usize, Event)>,
     sender: mpsc::UnboundedSender<(usize, Event)>,
     reload: Arc<Notify>,
+    /// No other process before that.
+    next_start: Instant,
+    pause: Duration,
 }
 
 #[derive(Debug)]
@@ -80,7 +89,17 @@ impl Crew {
         let memory = SharedMemory::create(Board::words(limit) + metrics).map_err(CrewError)?;
         let board = Board::new(&memory.words()[..Board::words(limit)], 0);
         let (sender, events) = mpsc::unbounded_channel();
-        Ok(Self { board, memory, limit, others: Vec::new(), events, sender, reload: Arc::default() })
+        Ok(Self {
+            board,
+            memory,
+            limit,
+            others: Vec::new(),
+            events,
+            sender,
+            reload: Arc::default(),
+            next_start: Instant::now(),
+            pause: PAUSE,
+        })
     }
 
     /// How many processes to have at most, where the user wants `wanted`;
@@ -112,7 +131,6 @@ impl Crew {
         let mut orphans = Orphans::watch();
         let mut last = Sample::take(&self.board);
         let mut spare_since: Option<Instant> = None;
-        let mut next_start = Instant::now();
         loop {
             // Idle, nothing wakes up: neither the timer nor this task.
             let idle = last.is_idle && self.others.is_empty() || self.limit == 1;
@@ -128,16 +146,17 @@ impl Crew {
                     let (now, busy) = last.until_now(&self.board);
                     last = now;
                     let serving = self.board.serving();
-                    let starting = self.others.len() + 1 > serving;
-                    let may_start = serving < self.limit && !starting && Instant::now() >= next_start;
+                    let staying = self.others.iter().filter(|other| other.stop.is_some()).count();
+                    let starting = staying + 1 > serving;
+                    let may_start = serving < self.limit && !starting && Instant::now() >= self.next_start;
                     if may_start
                         && busy > percent(serving, BUSY)
                         && let Err(error) = self.start(listener)
                     {
                         warn!(%error, "another process can't be started");
-                        next_start = Instant::now() + RETRY;
+                        self.next_start = Instant::now() + RETRY;
                     }
-                    let is_spare = !self.others.is_empty() && !starting && busy < percent(serving.saturating_sub(1), SPARE);
+                    let is_spare = staying > 0 && !starting && busy < percent(serving.saturating_sub(1), SPARE);
                     if !is_spare {
                         spare_since = None;
                     } else if spare_since.get_or_insert_with(Instant::now).elapsed() > LINGER {
@@ -164,6 +183,7 @@ impl Crew {
     fn heed(&mut self, index: usize, event: Event, metrics: &Metrics) {
         match event {
             Event::Ready => {
+                self.pause = PAUSE;
                 self.board.rebalance();
                 info!(process = index, processes = self.board.serving(), "serving with one process more");
             }
@@ -174,6 +194,8 @@ impl Crew {
                     debug!(process = index, ?status, "process ended");
                     if other.stop.is_some() {
                         warn!(process = index, ?status, "process ended unasked");
+                        self.next_start = Instant::now() + self.pause;
+                        self.pause = (self.pause * 2).min(RETRY);
                     }
                 }
                 self.board.clear(index);
@@ -207,7 +229,8 @@ impl Crew {
         ours.set_nonblocking(true)?;
         let control = UnixStream::from_std(ours)?;
         let (stop, stopped) = tokio::sync::oneshot::channel();
-        let task = tokio::spawn(follow(index, control, stopped, self.sender.clone()));
+        let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let task = tokio::spawn(follow((index, id), control, stopped, self.sender.clone()));
         self.others.push(Other { index, child, _control: task, stop: Some(stop) });
         Ok(())
     }
@@ -282,7 +305,7 @@ impl Orphans {
 
 /// Reads what process `index` says until it ends, or has to.
 async fn follow(
-    index: usize,
+    (index, id): (usize, Option<Pid>),
     mut control: UnixStream,
     mut stopped: tokio::sync::oneshot::Receiver<()>,
     events: mpsc::UnboundedSender<(usize, Event)>,
@@ -301,6 +324,14 @@ async fn follow(
                 let _ = rustix::net::shutdown(control.as_fd(), rustix::net::Shutdown::Write);
             }
         }
+    }
+    // It says no more when it is about to end, but to wait for that would hold
+    // up all that this process does.
+    while let Some(id) = id
+        && let Ok(None) =
+            waitid(WaitId::Pid(id), WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)
+    {
+        sleep(LOOK).await;
     }
     let _ = events.send((index, Event::Gone));
 }

@@ -127,7 +127,8 @@ impl Leave {
     }
 
     /// Returns when this process is to go.
-    pub(crate) async fn told(mut self) {
+    /// Process 0 takes this one for ended when the value is dropped.
+    pub(crate) async fn told(&mut self) {
         // Whatever it is that comes: process 0 only ever closes the socket.
         let _ = self.0.read(&mut [0]).await;
     }

@@ -324,14 +324,15 @@ async fn exchange(
         let _ = Limited::new(body, LARGEST_ANSWER).collect().await;
         Ok::<_, ExportError>(Response::from_parts(head, ()))
     };
-    tokio::pin!(connection);
+    tokio::pin!(connection, exchange);
     tokio::select! {
         biased;
-        answer = exchange => answer,
-        ended = &mut connection => match ended {
-            Ok(()) => Err(ExportError::Timeout),
-            Err(error) => Err(error.into()),
-        },
+        answer = &mut exchange => answer,
+        ended = &mut connection => {
+            ended?;
+            // It may have ended with the answer (`Connection: close`).
+            exchange.await
+        }
     }
 }
 

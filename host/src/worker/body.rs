@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use tokio::task::{AbortHandle, JoinHandle};
 use tracing::warn;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
@@ -39,22 +40,26 @@ pub(super) struct WorkerBody {
     end: Arc<End>,
     /// Bytes that may still come.
     left: u64,
+    /// Bytes that will come, if the guest said how many.
+    due: Option<u64>,
 }
 
 impl WorkerBody {
     /// The body of a guest that has ended.
     pub(super) fn ended(body: HyperOutgoingBody, end: Arc<End>, limit: u64) -> Self {
-        Self { body, guest: AbortOnDrop(None), end, left: limit }
+        Self { body, guest: AbortOnDrop(None), end, left: limit, due: None }
     }
 
-    /// The body of a guest that still runs.
+    /// The body of a guest that still runs, with the length that its response
+    /// states.
     pub(super) fn running(
         body: HyperOutgoingBody,
         end: Arc<End>,
         limit: u64,
         guest: &JoinHandle<()>,
+        due: Option<u64>,
     ) -> Self {
-        Self { body, guest: AbortOnDrop(Some(guest.abort_handle())), end, left: limit }
+        Self { body, guest: AbortOnDrop(Some(guest.abort_handle())), end, left: limit, due }
     }
 }
 
@@ -71,6 +76,7 @@ impl Body for WorkerBody {
                     return Poll::Ready(Some(Err(io::Error::other("response is too long"))));
                 };
                 self.left = left;
+                self.due = self.due.map(|due| due.saturating_sub(length));
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(io::Error::other(error.to_string())))),
@@ -99,11 +105,17 @@ impl Body for WorkerBody {
 
 impl Drop for WorkerBody {
     fn drop(&mut self) {
-        // hyper need not poll a body to its end when it knows its length.
-        if self.body.is_end_stream() {
+        // hyper does not poll a body to its end when it knows its length. What
+        // the guest does after its response, it may finish.
+        if self.due == Some(0) || self.body.is_end_stream() {
             self.guest.0 = None;
         }
     }
+}
+
+/// Lets a guest write on where nobody wants its body.
+pub(super) async fn drain(mut body: HyperOutgoingBody) {
+    while let Some(Ok(_)) = body.frame().await {}
 }
 
 /// A task that ends with this, unless it is defused.

@@ -1,9 +1,13 @@
 //! What an instance may still take, enforced by wasmtime as it asks for more.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
 use wasmtime::ResourceLimiter;
 use wharf_app::Limits;
-
-use crate::ticker::TICK;
 
 /// What is left of the limits of an instance.
 ///
@@ -14,7 +18,61 @@ pub(crate) struct Budget {
     memory: usize,
     elements: usize,
     instances: usize,
-    ticks: u64,
+    cpu_time: Arc<CpuTime>,
+}
+
+/// Time that a guest has computed for one request, of what it may. A guest that
+/// waits uses none.
+#[derive(Debug)]
+pub(super) struct CpuTime {
+    base: Instant,
+    /// All in nanoseconds; of times, since the base.
+    limit: AtomicU64,
+    used: AtomicU64,
+    running_since: AtomicU64,
+}
+
+impl CpuTime {
+    fn new(limits: &Limits) -> Self {
+        let time = Self {
+            base: Instant::now(),
+            limit: AtomicU64::new(0),
+            used: AtomicU64::new(0),
+            running_since: AtomicU64::new(0),
+        };
+        time.renew(limits);
+        time
+    }
+
+    /// Another request has its own.
+    fn renew(&self, limits: &Limits) {
+        self.limit.store(limits.cpu_ms.saturating_mul(1_000_000), Ordering::Relaxed);
+        self.used.store(0, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.base.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether there is some left; of a guest that runs right now.
+    fn is_left(&self) -> bool {
+        let running = self.now().saturating_sub(self.running_since.load(Ordering::Relaxed));
+        let used = self.used.load(Ordering::Relaxed).saturating_add(running);
+        used < self.limit.load(Ordering::Relaxed)
+    }
+
+    /// `guest`, whose time counts.
+    pub(super) async fn measure<F: Future>(&self, guest: F) -> F::Output {
+        let mut guest = pin!(guest);
+        poll_fn(|cx| {
+            let began = self.now();
+            self.running_since.store(began, Ordering::Relaxed);
+            let polled = guest.as_mut().poll(cx);
+            self.used.fetch_add(self.now().saturating_sub(began), Ordering::Relaxed);
+            polled
+        })
+        .await
+    }
 }
 
 impl Budget {
@@ -23,26 +81,24 @@ impl Budget {
             memory: usize::try_from(limits.memory).unwrap_or(usize::MAX),
             elements: usize::try_from(limits.table_elements).unwrap_or(usize::MAX),
             instances: limits.instances as usize,
-            ticks: ticks(limits),
+            cpu_time: Arc::new(CpuTime::new(limits)),
         }
     }
 
     /// Another request has its own CPU time.
-    pub(crate) fn renew_cpu_time(&mut self, limits: &Limits) {
-        self.ticks = ticks(limits);
+    pub(super) fn renew_cpu_time(&mut self, limits: &Limits) {
+        self.cpu_time.renew(limits);
     }
 
-    /// Takes a tick of CPU time; `false`: there is none left.
-    pub(crate) fn take_tick(&mut self) -> bool {
-        self.ticks = self.ticks.saturating_sub(1);
-        self.ticks > 0
+    /// The clock of its CPU time.
+    pub(super) fn cpu_time(&self) -> Arc<CpuTime> {
+        Arc::clone(&self.cpu_time)
     }
-}
 
-/// CPU time in ticks, at least one.
-fn ticks(limits: &Limits) -> u64 {
-    let tick = u64::try_from(TICK.as_millis()).unwrap_or(1).max(1);
-    (limits.cpu_ms / tick).max(1)
+    /// Whether the guest, which runs right now, may go on.
+    pub(super) fn has_cpu_time(&self) -> bool {
+        self.cpu_time.is_left()
+    }
 }
 
 /// Takes what growing from `current` to `desired` needs from `left`.
@@ -78,15 +134,12 @@ impl ResourceLimiter for Budget {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn budget(memory: u64) -> Budget {
-        Budget::new(&Limits {
-            memory,
-            table_elements: 100,
-            cpu_ms: 3 * TICK.as_millis() as u64,
-            ..Limits::default()
-        })
+        Budget::new(&Limits { memory, table_elements: 100, ..Limits::default() })
     }
 
     #[test]
@@ -113,15 +166,24 @@ mod tests {
         assert!(budget.table_growing(0, 40, None).unwrap());
     }
 
-    #[test]
-    fn cpu_time_runs_out_and_another_request_has_its_own() {
-        let mut budget = budget(0);
-        let limits = Limits { cpu_ms: 2 * TICK.as_millis() as u64, ..Limits::default() };
-        assert!(budget.take_tick());
-        assert!(budget.take_tick());
-        assert!(!budget.take_tick());
+    #[tokio::test]
+    async fn a_guest_that_waits_uses_no_cpu_time_and_one_that_computes_does() {
+        let limits = Limits { cpu_ms: 20, ..Limits::default() };
+        let mut budget = Budget::new(&limits);
+        let time = budget.cpu_time();
+        time.measure(async {
+            for _ in 0..10 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                assert!(budget.has_cpu_time());
+            }
+        })
+        .await;
+        let left = time.measure(async {
+            std::thread::sleep(Duration::from_millis(21));
+            budget.has_cpu_time()
+        });
+        assert!(!left.await);
         budget.renew_cpu_time(&limits);
-        assert!(budget.take_tick());
-        assert!(!budget.take_tick());
+        assert!(time.measure(async { budget.has_cpu_time() }).await, "another request has its own");
     }
 }

@@ -7,13 +7,15 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, header};
+use http::{Method, Request, Response, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, error, warn};
 use wasmtime::component::InstancePre;
@@ -23,13 +25,14 @@ use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxBuilder};
 use wharf_app::{Abi, Params};
 
 use super::cgi::{Caller, Head, HeadError, LARGEST_HEAD, Script, head_length, host_of, joined};
+use super::instance::{self, State};
 use super::stdio::{self, End, Ending, LimitedBody, Output, Stdin};
 use super::wws::{self, Input, LARGEST_OUTPUT, OutputError};
-use super::{AbortOnDrop, State, Worker, chain, deadline_in, instance};
+use super::{AbortOnDrop, Turn, Worker, chain, deadline_in, declared_length};
 use crate::body::Body;
 use crate::grants::Grants;
 use crate::log::GuestLog;
-use crate::observe::RequestContext;
+use crate::observe::{RequestContext, has_no_content};
 use crate::outcome::Outcome;
 
 /// Bytes of output that wait for the client at most; the guest waits then.
@@ -56,6 +59,14 @@ struct Call<'a> {
     worker: &'a Worker,
     context: &'a RequestContext,
     deadline: Instant,
+}
+
+impl Call<'_> {
+    /// Waits until the worker may run. What the request sends is read then, or
+    /// any number of requests would hold their bodies while they wait.
+    async fn turn(&self) -> std::result::Result<Turn, Outcome> {
+        self.worker.turn(self.deadline, self.context).await.ok_or(Outcome::Busy)
+    }
 }
 
 /// A program that was started.
@@ -120,23 +131,28 @@ impl Command {
         (body, size): (LimitedBody, Option<u64>),
         params: &Params,
     ) -> Outcome {
+        let turn = match call.turn().await {
+            Ok(turn) => turn,
+            Err(outcome) => return outcome,
+        };
+        let mut held = None;
         let (stdin, length) = match size {
             Some(size) => {
                 let has_body = size > 0 || request.headers.contains_key(header::CONTENT_LENGTH);
                 (Stdin::new(body), has_body.then_some(size))
             }
             // RFC 3875, 4.1.2: the length is always told.
-            None => match collect(body, call.deadline).await {
-                Ok(body) => (Stdin::of_bytes(body.clone()), Some(body.len() as u64)),
+            None => match collect(body, call).await {
+                Ok((body, memory)) => {
+                    held = Some(memory);
+                    (Stdin::of_bytes(body.clone()), Some(body.len() as u64))
+                }
                 Err(outcome) => return outcome,
             },
         };
         let mut wasi = WasiCtx::builder();
         self.script.variables(request, length, params, &mut |name, value| _ = wasi.env(name, value));
-        let Running { mut output, abort } = match self.start(call, wasi, stdin.clone(), PIPE).await {
-            Ok(running) => running,
-            Err(outcome) => return outcome,
-        };
+        let Running { mut output, abort } = self.start(call, wasi, stdin.clone(), PIPE, (turn, held));
         let mut seen = 0;
         let head = output.find(|written, end| take_head(written, &mut seen, end)).await;
         // Whatever the guest made of its truncated body.
@@ -145,13 +161,17 @@ impl Command {
         }
         match head {
             Ok(Head { status, headers }) => {
-                let left = declared_length(&headers);
-                let mut response = Response::new(Body::pieces(Streamed {
-                    output,
-                    left,
-                    allowed: call.worker.description.limits.response,
-                    abort,
-                }));
+                let body = if request.method == Method::HEAD || has_no_content(status) {
+                    // What the guest still does, it may finish.
+                    abort.defuse();
+                    tokio::spawn(drain(output));
+                    Body::none()
+                } else {
+                    let left = declared_length(&headers);
+                    let allowed = call.worker.description.limits.response;
+                    Body::pieces(Streamed { output, left, allowed, abort })
+                };
+                let mut response = Response::new(body);
                 *response.status_mut() = status;
                 *response.headers_mut() = headers;
                 Outcome::Worker(response)
@@ -171,23 +191,28 @@ impl Command {
         body: LimitedBody,
         params: &Params,
     ) -> Outcome {
-        let body = match collect(body, call.deadline).await {
-            Ok(body) => body,
+        let turn = match call.turn().await {
+            Ok(turn) => turn,
+            Err(outcome) => return outcome,
+        };
+        let (body, held) = match collect(body, call).await {
+            Ok(collected) => collected,
             Err(outcome) => return outcome,
         };
         let text = std::str::from_utf8(&body).unwrap_or_else(|_| {
             debug!(worker = self.script.name(), "body is not UTF-8, and so not passed on");
             ""
         });
-        let stdin = Stdin::of_bytes(wws_input(request, text, params).to_json().into());
+        let document: Bytes = wws_input(request, text, params).to_json().into();
+        drop((body, held));
+        // What is escaped is longer.
+        let Some(held) = hold(call, document.len()) else { return Outcome::Busy };
+        let stdin = Stdin::of_bytes(document);
         let mut wasi = WasiCtx::builder();
         wasi.envs(call.worker.grants.variables());
         // One byte more than allowed, to see that there is more.
-        let running = self.start(call, wasi, stdin, LARGEST_OUTPUT + 1).await;
-        let Running { mut output, abort } = match running {
-            Ok(running) => running,
-            Err(outcome) => return outcome,
-        };
+        let Running { mut output, abort } =
+            self.start(call, wasi, stdin, LARGEST_OUTPUT + 1, (turn, Some(held)));
         let found = output.find(|written, end| match end {
             _ if written.len() > LARGEST_OUTPUT => Some(Ok(Err(OutputError::TooLarge))),
             Some(End::Complete) => Some(Ok(wws::response(written))),
@@ -198,7 +223,14 @@ impl Command {
             Ok(Ok(response)) => {
                 // It has ended.
                 abort.defuse();
-                Outcome::Worker(response.map(Body::Whole))
+                if response.body().len() as u64 > call.worker.description.limits.response {
+                    error!(worker = self.script.name(), "worker's response is longer than its limit");
+                    return Outcome::WorkerFailed;
+                }
+                let Some(held) = hold(call, response.body().len()) else { return Outcome::Busy };
+                Outcome::Worker(
+                    response.map(|bytes| Body::Whole(Bytes::from_owner(Held { bytes, _held: held }))),
+                )
             }
             Ok(Err(error)) => {
                 let error = chain(&wasmtime::Error::new(error));
@@ -209,15 +241,16 @@ impl Command {
         }
     }
 
-    /// Starts a fresh instance, when one may start.
-    async fn start(
+    /// Starts a fresh instance, which keeps its turn and what `held` accounts
+    /// for until it has ended.
+    fn start(
         &self,
-        &Call { worker, context, deadline }: &Call<'_>,
+        &Call { worker, deadline, .. }: &Call<'_>,
         mut wasi: WasiCtxBuilder,
         stdin: Stdin,
         capacity: usize,
-    ) -> std::result::Result<Running, Outcome> {
-        let turn = worker.turn(deadline, context).await.ok_or(Outcome::Busy)?;
+        held: (Turn, Option<OwnedSemaphorePermit>),
+    ) -> Running {
         let (stdout, ending, output) = stdio::pipe(capacity);
         let (limits, grants) = (&worker.description.limits, &worker.grants);
         wasi.arg(self.script.name()).stdin(stdin).stdout(stdout).stderr(GuestLog::new(limits.log));
@@ -231,9 +264,9 @@ impl Command {
         let task = tokio::spawn(async move {
             run(name, pre, store, deadline, ending).await;
             // The instance's memory went back before its place does.
-            drop(turn);
+            drop(held);
         });
-        Ok(Running { output, abort: AbortOnDrop(Some(task.abort_handle())) })
+        Running { output, abort: AbortOnDrop(Some(task.abort_handle())) }
     }
 }
 
@@ -245,10 +278,11 @@ async fn run(
     deadline: Instant,
     ending: Ending,
 ) {
-    let call = async {
+    let cpu_time = store.data().cpu_time();
+    let call = cpu_time.measure(async {
         let command = pre.instantiate_async(&mut store).await?;
         command.wasi_cli_run().call_run(&mut store).await
-    };
+    });
     let result = timeout_at(deadline, call).await;
     drop(store);
     let status = match result {
@@ -317,17 +351,65 @@ fn failed(end: End) -> Outcome {
     }
 }
 
-/// The whole body.
-async fn collect(body: LimitedBody, deadline: Instant) -> std::result::Result<Bytes, Outcome> {
-    match timeout_at(deadline, body.collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if stdio::is_too_large(&error) => Err(Outcome::BodyTooLarge),
-        Ok(Err(error)) => {
-            debug!(error, "body of a request can't be read");
-            Err(Outcome::BadBody)
+/// The whole body, and what accounts for its memory.
+async fn collect(
+    mut body: LimitedBody,
+    call: &Call<'_>,
+) -> std::result::Result<(Bytes, OwnedSemaphorePermit), Outcome> {
+    let mut held = hold(call, 0).ok_or(Outcome::Busy)?;
+    let mut bytes = BytesMut::new();
+    loop {
+        match timeout_at(call.deadline, body.frame()).await {
+            Ok(None) => return Ok((bytes.freeze(), held)),
+            Ok(Some(Ok(frame))) => {
+                let Ok(data) = frame.into_data() else { continue };
+                let (all, before) = (kib(bytes.len() + data.len()), held.num_permits());
+                held.merge(hold_kib(call, all.saturating_sub(before)).ok_or(Outcome::Busy)?);
+                bytes.extend_from_slice(&data);
+            }
+            Ok(Some(Err(error))) if stdio::is_too_large(&error) => return Err(Outcome::BodyTooLarge),
+            Ok(Some(Err(error))) => {
+                debug!(error, "body of a request can't be read");
+                return Err(Outcome::BadBody);
+            }
+            Err(_) => return Err(Outcome::WorkerTimedOut),
         }
-        Err(_) => Err(Outcome::WorkerTimedOut),
     }
+}
+
+/// Accounts for `length` bytes, unless there are too many already.
+fn hold(call: &Call<'_>, length: usize) -> Option<OwnedSemaphorePermit> {
+    hold_kib(call, kib(length))
+}
+
+const fn kib(length: usize) -> usize {
+    length.div_ceil(1024)
+}
+
+fn hold_kib(call: &Call<'_>, kib: usize) -> Option<OwnedSemaphorePermit> {
+    let kib = u32::try_from(kib).ok()?;
+    let held = Arc::clone(&call.worker.shared.memory).try_acquire_many_owned(kib);
+    if held.is_err() {
+        warn!(worker = call.worker.description.name, "too much memory is held by bodies already");
+    }
+    held.ok()
+}
+
+/// Bytes that are accounted for.
+struct Held {
+    bytes: Bytes,
+    _held: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Lets a guest write on where nobody wants its output.
+async fn drain(mut output: Output) {
+    while let Some(Ok(_)) = output.frame().await {}
 }
 
 fn wws_input<'a>(request: &'a Parts, body: &'a str, params: &'a Params) -> Input<'a> {
@@ -348,11 +430,6 @@ fn wws_input<'a>(request: &'a Parts, body: &'a str, params: &'a Params) -> Input
         kv: Default::default(),
         params: params.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
     }
-}
-
-/// The length that the guest gave its body; `Head` has checked it.
-fn declared_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// A body that the guest still writes. Dropped before its end, when the client

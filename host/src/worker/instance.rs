@@ -10,12 +10,12 @@ use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
-use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::{WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use wharf_app::{Limits, Worker as Description};
 
 use super::GuestResponse;
-use super::budget::Budget;
+use super::budget::{Budget, CpuTime};
+use super::handler::{Guest, Handler};
 use crate::engine::MAX_IDLE_INSTANCES;
 use crate::grants::{Granted, Grants, GrantsView};
 use crate::log::GuestLog;
@@ -35,7 +35,7 @@ pub(crate) struct State {
 /// An instance that answers requests, one at a time.
 pub(super) struct Instance {
     store: Store<State>,
-    proxy: Proxy,
+    guest: Guest,
     log: GuestLog,
     description: Arc<Description>,
     /// Requests that it may still answer.
@@ -45,16 +45,17 @@ pub(super) struct Instance {
 impl Instance {
     /// A fresh instance.
     pub(super) async fn new(
-        pre: &ProxyPre<State>,
+        handler: &Handler,
         description: &Arc<Description>,
         grants: &Arc<Grants>,
     ) -> wasmtime::Result<Self> {
         let limits = &description.limits;
         let log = GuestLog::new(limits.log);
         let wasi = grants.context(WasiCtx::builder().stdout(log.clone()).stderr(log.clone()));
-        let mut store = store(pre.engine(), limits, grants, wasi);
-        let proxy = pre.instantiate_async(&mut store).await?;
-        Ok(Self { store, proxy, log, description: Arc::clone(description), left: description.reuse.max(1) })
+        let mut store = store(handler.engine(), limits, grants, wasi);
+        let cpu_time = store.data().cpu_time();
+        let guest = cpu_time.measure(handler.instantiate(&mut store)).await?;
+        Ok(Self { store, guest, log, description: Arc::clone(description), left: description.reuse.max(1) })
     }
 
     /// Lets the guest answer `request`. It gives its response to `sender`
@@ -71,13 +72,19 @@ impl Instance {
         let store = &mut self.store;
         store.data_mut().budget.renew_cpu_time(limits);
         store.set_epoch_deadline(1);
-        let request = store.data_mut().http().new_incoming_request(scheme, request)?;
-        let out = store.data_mut().http().new_response_outparam(sender)?;
-        self.proxy.wasi_http_incoming_handler().call_handle(store, request, out).await
+        let cpu_time = store.data().cpu_time();
+        cpu_time.measure(self.guest.handle(store, scheme, request, sender)).await
     }
 
     pub(super) const fn may_serve_again(&self) -> bool {
         self.left > 0
+    }
+}
+
+impl State {
+    /// What measures its guest.
+    pub(super) fn cpu_time(&self) -> Arc<CpuTime> {
+        self.budget.cpu_time()
     }
 }
 
@@ -95,9 +102,8 @@ pub(super) fn store(engine: &Engine, limits: &Limits, grants: &Arc<Grants>, wasi
     store.set_epoch_deadline(1);
     // All others of this thread have their turn: tasks, and by way of tokio's
     // own yielding the sockets and timers, the deadline's among them.
-    store.epoch_deadline_callback(|mut store| {
-        let more = store.data_mut().budget.take_tick();
-        Ok(if more {
+    store.epoch_deadline_callback(|store| {
+        Ok(if store.data().budget.has_cpu_time() {
             UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
         } else {
             UpdateDeadline::Interrupt
@@ -108,7 +114,15 @@ pub(super) fn store(engine: &Engine, limits: &Limits, grants: &Arc<Grants>, wasi
 
 /// Instances that have answered and may answer again, of all workers.
 #[derive(Clone, Default)]
-pub(super) struct Idle(Arc<Mutex<Vec<Waiting>>>);
+pub(super) struct Idle(Arc<Mutex<Kept>>);
+
+#[derive(Default)]
+struct Kept {
+    /// The longest idle first.
+    waiting: Vec<Waiting>,
+    /// A task sees to it that they are not kept for ever.
+    is_watched: bool,
+}
 
 struct Waiting {
     worker: usize,
@@ -120,7 +134,7 @@ impl Idle {
     /// An instance of the worker: the one that served last, its memory being
     /// the warmest.
     pub(super) fn take(&self, worker: usize) -> Option<Instance> {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = &mut self.0.lock().unwrap_or_else(PoisonError::into_inner).waiting;
         let at = waiting.iter().rposition(|waiting| waiting.worker == worker)?;
         Some(waiting.remove(at).instance)
     }
@@ -128,14 +142,15 @@ impl Idle {
     /// Keeps an instance for a while; the longest idle goes if there are too
     /// many.
     pub(super) fn put(&self, worker: usize, instance: Instance) {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_empty = waiting.is_empty();
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_watched = std::mem::replace(&mut kept.is_watched, true);
+        let waiting = &mut kept.waiting;
         let too_many = waiting.len() >= MAX_IDLE_INSTANCES as usize;
         let oldest = too_many.then(|| waiting.remove(0));
         waiting.push(Waiting { worker, since: Instant::now(), instance });
-        drop(waiting);
+        drop(kept);
         drop(oldest);
-        if was_empty {
+        if !was_watched {
             tokio::spawn(self.clone().expire());
         }
     }
@@ -144,14 +159,16 @@ impl Idle {
     async fn expire(self) {
         loop {
             tokio::time::sleep(IDLE_TIMEOUT).await;
-            let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let waiting = &mut kept.waiting;
             let expired: Vec<Waiting> = {
                 let fresh = waiting.iter().position(|waiting| waiting.since.elapsed() < IDLE_TIMEOUT);
                 let count = fresh.unwrap_or(waiting.len());
                 waiting.drain(..count).collect()
             };
             let none_left = waiting.is_empty();
-            drop(waiting);
+            kept.is_watched = !none_left;
+            drop(kept);
             drop(expired);
             if none_left {
                 return;

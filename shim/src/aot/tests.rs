@@ -12,7 +12,12 @@ impl Node {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let node = Self {
-            component: Component { file: "workers/a.wasm".into(), size: 4, sha256: Sha256::of(b"wasm") },
+            component: Component {
+                file: "workers/a.wasm".into(),
+                size: 4,
+                sha256: Sha256::of(b"wasm"),
+                wasi: Default::default(),
+            },
             folder,
         };
         node.write_compiler("engine-1", "sleep 0.1; { echo code; cat \"$2\"; } > \"$4\"");
