@@ -111,6 +111,14 @@ def _answer(incoming):
     return response
 
 
+def _has_length(request, response, data):
+    """Whether the length of `data` is the content's (RFC 9110, 8.6).
+
+    204 has none to tell, and 304 and an empty answer to HEAD would have to tell that of another answer.
+    """
+    return response.status not in (204, 304) and (len(data) > 0 or _method(request.method()) != "HEAD")
+
+
 class IncomingHandler(exports.IncomingHandler):
     def handle(self, request, response_out):
         try:
@@ -121,7 +129,7 @@ class IncomingHandler(exports.IncomingHandler):
             response, data = wharf.Response(status=500), b"500 Internal Server Error\n"
             response.headers["content-type"] = "text/plain; charset=utf-8"
         fields = [(name, value.encode("latin-1")) for name, value in response.headers.items()]
-        if "content-length" not in response.headers:
+        if "content-length" not in response.headers and _has_length(request, response, data):
             fields.append(("content-length", str(len(data)).encode()))
         outgoing = http.OutgoingResponse(http.Fields.from_list(fields))
         outgoing.set_status_code(response.status)

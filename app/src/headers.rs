@@ -4,7 +4,9 @@
 //! Owns the text's form and which rules are for a request; a response is the
 //! host's. As on Pages, rules are for static answers, not for a worker's own;
 //! all that match apply in order, the first value of a name replaces what the
-//! server would send, and further ones are joined by ", ".
+//! server would send, and further ones are joined by ", ". Unlike there, a
+//! `Content-Type` is the file's and no message's, and what is told to caches is
+//! not for errors.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -172,6 +172,11 @@ impl Routes {
                         return plain(target);
                     }
                 }
+                // As in a path that is asked for: who made such a segment of
+                // placeholders wants out of the folder that the rule names.
+                if !is_harmless(&to) {
+                    return plain(Target::NotFound(self.nearest_not_found_page(path)));
+                }
                 (to, query, missing)
             }
         };
@@ -307,6 +312,13 @@ impl Routes {
         lines.extend(last.into_iter().map(redirect));
         lines
     }
+}
+
+/// Whether `path` (decoded) names something, as the host wants it of a request's.
+fn is_harmless(path: &str) -> bool {
+    path.starts_with('/')
+        && !path.contains(['\0', '\\'])
+        && path.split('/').all(|segment| segment != "." && segment != "..")
 }
 
 /// Whether the file at `path` has an address: hidden ones have none, but for

@@ -200,8 +200,11 @@ impl App {
             }
             Err(refused) => return Outcome::from(refused).into_response(None, isolated),
         };
-        let outcome = self.answer(host, &path, request, context).await;
+        let mut outcome = self.answer(host, &path, request, context).await;
         context.became(&outcome);
+        if let Some(file) = outcome.file_mut() {
+            file.media_type = self.headers.media_type(host, &path, file.status, file.media_type.take());
+        }
         let is_static = !matches!(outcome, Outcome::Worker(_));
         let mut response = outcome.into_response(uri.query(), isolated);
         if is_static {
@@ -209,7 +212,7 @@ impl App {
         }
         // As on Pages: a worker's headers are its own, and so are our failures.
         if is_static && !self.headers.is_empty() && !response.status().is_server_error() {
-            self.headers.apply(host, &path, response.headers_mut());
+            self.headers.apply(host, &path, &mut response);
         }
         response
     }

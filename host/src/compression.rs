@@ -61,34 +61,45 @@ impl Terms {
     }
 }
 
-/// Encodes `response` as it is sent, if it should be.
+/// Encodes `response` as it is sent, if it should be. To HEAD it says what it
+/// would to GET (RFC 9110, 9.3.2), and so no length (8.6).
 pub(crate) fn compress(mut response: Response<Body>, terms: Terms) -> Response<Body> {
-    if !may_compress(&response) {
+    if !may_compress(&response, terms) {
         return response;
     }
     let headers = response.headers_mut();
     add_vary(headers);
-    let Some(coding) = terms.coding.filter(|_| terms.has_body) else { return response };
-    let Ok(encoder) = Encoder::new(coding) else { return response };
+    let Some(coding) = terms.coding else { return response };
+    let encoder = match terms.has_body.then(|| Encoder::new(coding)).transpose() {
+        Ok(encoder) => encoder,
+        Err(_) => return response,
+    };
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
     headers.remove(CONTENT_LENGTH);
     // Its ranges were those of the bytes as they were.
     headers.remove(ACCEPT_RANGES);
     weaken_tag(headers);
+    // Without an encoder it is at its end, but hides how long the body would be:
+    // hyper would tell.
     response.map(|body| {
-        let encoder = Some(encoder);
         Body::pieces(Compressed { body, encoder, input: Bytes::new(), waiting: false, trailers: None })
     })
 }
 
-fn may_compress(response: &Response<Body>) -> bool {
+fn may_compress(response: &Response<Body>, terms: Terms) -> bool {
     let headers = response.headers();
     let status = response.status();
     // Without content, or a part of something whose other parts are elsewhere.
     let whole = !status.is_informational()
         && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::PARTIAL_CONTENT);
     let stated = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    let length = response.body().size_hint().exact().or(stated);
+    let there = response.body().size_hint().exact();
+    let length = if terms.has_body {
+        there.or(stated)
+    } else {
+        // What GET would get: that a worker sends nothing to HEAD tells nothing.
+        stated.or(there.filter(|length| *length > 0))
+    };
     let untouched = !headers.contains_key(CONTENT_ENCODING)
         && !headers.contains_key(CONTENT_RANGE)
         // A digest of the bytes that are sent (RFC 9530).

@@ -59,19 +59,19 @@ impl Contents {
         }
     }
 
-    /// All of `ranges` of a file with this type and size.
-    pub(crate) fn parts(self, ranges: &[ByteRange], media_type: &[u8], size: u64) -> Multipart {
+    /// All of `ranges` of a file with this type, if any, and size.
+    pub(crate) fn parts(self, ranges: &[ByteRange], media_type: Option<&[u8]>, size: u64) -> Multipart {
         let boundary = boundary();
         let mut pieces = Vec::with_capacity(2 * ranges.len() + 1);
         let mut length = 0;
         for (index, range) in ranges.iter().enumerate() {
             let ByteRange { first, last } = *range;
             let before = if index == 0 { "" } else { "\r\n" };
-            let mut head = format!("{before}--{boundary}\r\nContent-Type: ").into_bytes();
-            head.extend_from_slice(media_type);
-            head.extend_from_slice(
-                format!("\r\nContent-Range: bytes {first}-{last}/{size}\r\n\r\n").as_bytes(),
-            );
+            let mut head = format!("{before}--{boundary}\r\n").into_bytes();
+            if let Some(media_type) = media_type {
+                head.extend_from_slice(&[b"Content-Type: ", media_type, b"\r\n"].concat());
+            }
+            head.extend_from_slice(format!("Content-Range: bytes {first}-{last}/{size}\r\n\r\n").as_bytes());
             length += head.len() as u64 + range.length();
             pieces.push(Piece::Text(head.into()));
             pieces.push(Piece::Range { first, length: range.length() });
@@ -149,7 +149,7 @@ mod tests {
         let ranges = [ByteRange { first: 5, last: 5 }, ByteRange { first: 100, last: 599_999 }];
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         for contents in [Contents::Memory(content.clone().into()), Contents::File(file.reopen().unwrap())] {
-            let Multipart { boundary, length, body } = contents.parts(&ranges, b"a/b", 600_000);
+            let Multipart { boundary, length, body } = contents.parts(&ranges, Some(b"a/b"), 600_000);
             let sent = runtime.block_on(body.collect()).unwrap().to_bytes();
             let head = |range: &str| {
                 format!("--{boundary}\r\nContent-Type: a/b\r\nContent-Range: bytes {range}/600000\r\n\r\n")

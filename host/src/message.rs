@@ -1,24 +1,25 @@
-//! What a request must be beyond what hyper checks: RFC 9112's rules for `Host`
-//! and `Transfer-Encoding`, by which requests are smuggled past proxies.
+//! What a request must be beyond what hyper checks: the rules of RFC 9112 and
+//! RFC 9113 for `Host` and `Transfer-Encoding`, by which requests are smuggled
+//! past proxies.
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::uri::Authority;
-use http::{Request, Response, StatusCode, Version};
+use http::{Request, Response, StatusCode, Uri, Version};
 
 use crate::body::Body;
 
 /// Whether the request is to be answered at all; else it gets a [`refusal`].
 pub(crate) fn is_sound<B>(request: &Request<B>) -> bool {
     match request.version() {
-        // Frames have no codings, and `:authority` was parsed with the address.
-        Version::HTTP_2 => true,
+        // Frames have no codings.
+        Version::HTTP_2 => names_one_host(request.uri(), request.headers()),
         version => names_host(request.headers(), version) && has_one_length(request.headers()),
     }
 }
 
-/// 400, after which the connection ends: where the next request begins is
-/// anybody's guess.
+/// 400, after which a connection of HTTP/1 ends: where the next request begins
+/// is anybody's guess. With HTTP/2 it is not, and hyper leaves the field out.
 pub(crate) fn refusal() -> Response<Body> {
     let mut response = Response::new(Body::Whole(Bytes::from_static(b"400 Bad Request\n")));
     *response.status_mut() = StatusCode::BAD_REQUEST;
@@ -36,6 +37,37 @@ fn names_host(headers: &HeaderMap, version: Version) -> bool {
         (None, None) => version < Version::HTTP_11,
         (_, Some(_)) => false,
     }
+}
+
+/// RFC 9113, 8.3.1: `:authority` without userinfo, or one valid `Host` in its
+/// place; with both, they name the same.
+fn names_one_host(uri: &Uri, headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(HOST).iter();
+    match (uri.authority(), hosts.next(), hosts.next()) {
+        (None, None, _) => true,
+        (None, Some(host), None) => is_host(host),
+        (Some(authority), None, _) => !authority.as_str().contains('@'),
+        (Some(authority), Some(host), None) => {
+            is_host(host)
+                && Authority::try_from(host.as_bytes())
+                    .is_ok_and(|host| is_same(uri.scheme_str(), authority, &host))
+        }
+        (_, Some(_), Some(_)) => false,
+    }
+}
+
+/// Whether both are one host and port, normalized (RFC 3986, 6.2): names have
+/// no case, and the scheme's own port need not be written.
+fn is_same(scheme: Option<&str>, one: &Authority, other: &Authority) -> bool {
+    let own = if scheme == Some("https") { "443" } else { "80" };
+    one.host().eq_ignore_ascii_case(other.host())
+        && port_of(one, own).is_some_and(|port| port_of(other, own) == Some(port))
+}
+
+/// Its port, or `own`; `None` if it has userinfo.
+fn port_of<'a>(authority: &'a Authority, own: &'a str) -> Option<&'a str> {
+    let rest = authority.as_str().strip_prefix(authority.host())?;
+    Some(rest.strip_prefix(':').filter(|port| !port.is_empty()).unwrap_or(own))
 }
 
 /// `uri-host [ ":" port ]` (RFC 9110, 7.2): an authority without userinfo.
@@ -77,7 +109,43 @@ mod tests {
         assert!(!sound(Version::HTTP_11, &[("host", "a"), ("host", "a")]));
         assert!(sound(Version::HTTP_10, &[]));
         assert!(!sound(Version::HTTP_10, &[("host", "a"), ("host", "b")]));
-        assert!(sound(Version::HTTP_2, &[]));
+    }
+
+    #[test]
+    fn http_2_names_one_valid_host_by_its_authority_or_by_a_field_and_never_two() {
+        let sound = |address: &str, hosts: &[&str]| {
+            let request = Request::builder().version(Version::HTTP_2).uri(address);
+            is_sound(
+                &hosts.iter().fold(request, |request, host| request.header(HOST, *host)).body(()).unwrap(),
+            )
+        };
+        for (address, hosts) in [
+            ("/", &[][..]),
+            ("/", &["site.test:8080"]),
+            ("http://site.test/", &[]),
+            ("http://site.test/", &["site.test"]),
+            ("http://site.test/", &["SITE.test:80"]),
+            ("https://Site.test:443/", &["site.test:"]),
+            ("http://[::1]:8080/", &["[::1]:8080"]),
+        ] {
+            assert!(sound(address, hosts), "{address} {hosts:?}");
+        }
+        for (address, hosts) in [
+            ("/", &["a b"][..]),
+            ("/", &["user@site.test"]),
+            ("/", &["site.test", "site.test"]),
+            ("http://user@site.test/", &[]),
+            ("http://user@site.test/", &["site.test"]),
+            ("http://site.test/", &["user@site.test"]),
+            ("http://site.test/", &["other.test"]),
+            ("http://site.test/", &[""]),
+            ("http://site.test/", &["a b"]),
+            ("http://site.test/", &["site.test:8080"]),
+            ("https://site.test/", &["site.test:80"]),
+            ("http://site.test/", &["site.test", "site.test"]),
+        ] {
+            assert!(!sound(address, hosts), "{address} {hosts:?}");
+        }
     }
 
     #[test]

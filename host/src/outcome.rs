@@ -9,6 +9,7 @@ use http::{Response, StatusCode};
 use wharf_app::{Coding, encode_path};
 
 use crate::body::Body;
+use crate::contents::{Contents, Multipart};
 use crate::range::ByteRange;
 
 /// What became of a request.
@@ -59,13 +60,14 @@ pub(crate) enum Outcome {
 /// A static file on its way out.
 pub(crate) struct File {
     pub(crate) status: StatusCode,
-    /// Of the file, in whatever form.
-    pub(crate) media_type: HeaderValue,
+    /// Of the file, in whatever form; `None` if the user wants none told.
+    pub(crate) media_type: Option<HeaderValue>,
     pub(crate) representation: Representation,
+    /// Of the form, in bytes.
+    pub(crate) size: u64,
     pub(crate) part: Part,
-    /// Of the body, in bytes.
-    pub(crate) length: HeaderValue,
-    pub(crate) body: Body,
+    /// All of the form.
+    pub(crate) contents: Contents,
 }
 
 /// What is said of a file's form with its content and without (RFC 9110, 15.4.5).
@@ -79,12 +81,12 @@ pub(crate) struct Representation {
 
 /// How much of the form the body is.
 pub(crate) enum Part {
-    /// All of it.
-    Whole,
-    /// This range of `size` bytes.
-    One { range: ByteRange, size: u64 },
-    /// Several, with this text between them.
-    Several { boundary: String },
+    /// All of it; its size, as it is sent.
+    Whole { length: HeaderValue },
+    /// This range.
+    One(ByteRange),
+    /// Several, each as a part with its own head.
+    Several(Vec<ByteRange>),
 }
 
 /// Which form of a file was chosen for the client.
@@ -105,6 +107,15 @@ const HEADERS: usize = 12;
 const FILE_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 
 impl Outcome {
+    /// The file that it sends, if it does.
+    pub(crate) fn file_mut(&mut self) -> Option<&mut File> {
+        match self {
+            Self::File(file) => Some(file),
+            Self::OfNavigation(outcome) => outcome.file_mut(),
+            _ => None,
+        }
+    }
+
     /// The response to send. `query` is the request's, without its `?`.
     pub(crate) fn into_response(self, query: Option<&str>, isolated: bool) -> Response<Body> {
         let mut response = match self {
@@ -193,33 +204,38 @@ impl Representation {
 
 impl File {
     fn into_response(self) -> Response<Body> {
-        let mut response = Response::new(self.body);
-        *response.status_mut() = self.status;
+        let Self { status, media_type, representation, size, part, contents } = self;
+        let mut content_range = None;
+        let (length, media_type, body) = match part {
+            Part::Whole { length } => (length, media_type, contents.part(0, size)),
+            Part::One(range) => {
+                let ByteRange { first, last } = range;
+                content_range = HeaderValue::try_from(format!("bytes {first}-{last}/{size}")).ok();
+                (range.length().into(), media_type, contents.part(first, range.length()))
+            }
+            Part::Several(ranges) => {
+                let of_parts = media_type.as_ref().map(HeaderValue::as_bytes);
+                let Multipart { boundary, length, body } = contents.parts(&ranges, of_parts, size);
+                let of_all = format!("multipart/byteranges; boundary={boundary}");
+                (length.into(), HeaderValue::try_from(of_all).ok(), body)
+            }
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.reserve(HEADERS);
-        headers.insert(CONTENT_LENGTH, self.length);
+        headers.insert(CONTENT_LENGTH, length);
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        if let Form::Encoded(coding) = self.representation.form {
+        if let Form::Encoded(coding) = representation.form {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
         }
-        self.representation.describe(headers);
-        let mut media_type = self.media_type;
-        match self.part {
-            Part::Whole => {}
-            Part::One { range: ByteRange { first, last }, size } => {
-                if let Ok(range) = HeaderValue::try_from(format!("bytes {first}-{last}/{size}")) {
-                    headers.insert(CONTENT_RANGE, range);
-                }
-            }
-            Part::Several { boundary } => {
-                if let Ok(several) =
-                    HeaderValue::try_from(format!("multipart/byteranges; boundary={boundary}"))
-                {
-                    media_type = several;
-                }
-            }
+        representation.describe(headers);
+        if let Some(content_range) = content_range {
+            headers.insert(CONTENT_RANGE, content_range);
         }
-        headers.insert(CONTENT_TYPE, media_type);
+        if let Some(media_type) = media_type {
+            headers.insert(CONTENT_TYPE, media_type);
+        }
         response
     }
 }

@@ -141,35 +141,22 @@ impl TrustedProxies {
     }
 
     fn x_forwarded(&self, headers: &HeaderMap) -> Told {
-        let hops = all_values(headers, &X_FORWARDED_FOR);
-        let hops = hops.rsplit(',').map(|hop| address_in(hop.trim()));
-        let last = |name| {
-            let value = headers.get_all(name).iter().next_back()?.to_str().ok()?;
-            value.rsplit(',').next().map(str::trim).filter(|value| !value.is_empty())
-        };
+        // Without quotes: one in what a client wrote is no more than a byte.
+        let members =
+            |name: &HeaderName| lines(headers, name).flat_map(|line| line.rsplit(|byte| *byte == b','));
+        let last = |name: &HeaderName| members(name).next().and_then(text_of);
         Told {
-            address: self.first_untrusted(hops),
-            secure: last(X_FORWARDED_PROTO).map(|proto| proto.eq_ignore_ascii_case("https")),
-            host: last(X_FORWARDED_HOST).and_then(host_in),
+            address: self.first_untrusted(members(&X_FORWARDED_FOR).map(address_in)),
+            secure: last(&X_FORWARDED_PROTO).map(is_https),
+            host: last(&X_FORWARDED_HOST).and_then(host_in),
         }
     }
 
     fn forwarded(&self, headers: &HeaderMap) -> Told {
-        let elements = all_values(headers, &FORWARDED);
-        let elements = split_quoted(&elements, b',');
-        let parameter = |element: &str, name: &str| {
-            split_quoted(element, b';').into_iter().find_map(|pair| {
-                let (key, value) = pair.split_once('=')?;
-                key.trim().eq_ignore_ascii_case(name).then(|| value.trim().trim_matches('"').to_owned())
-            })
-        };
-        let hops = elements.iter().rev().map(|element| address_in(&parameter(element, "for")?));
-        let last = |name| elements.last().and_then(|element| parameter(element, name));
-        Told {
-            address: self.first_untrusted(hops),
-            secure: last("proto").map(|proto| proto.eq_ignore_ascii_case("https")),
-            host: last("host").as_deref().and_then(host_in),
-        }
+        let elements = lines(headers, &FORWARDED).flat_map(|line| Elements(Some(line)));
+        let mut elements = elements.map(Told::by_element).peekable();
+        let (secure, host) = elements.peek().map(|last| (last.secure, last.host.clone())).unwrap_or_default();
+        Told { address: self.first_untrusted(elements.map(|element| element.address)), secure, host }
     }
 
     /// The first hop, from the nearest on, that is no trusted proxy; if all
@@ -196,10 +183,27 @@ pub(crate) enum Secure {
 }
 
 /// What a trusted proxy told.
+#[derive(Default)]
 struct Told {
     address: Option<IpAddr>,
     secure: Option<bool>,
     host: Option<HeaderValue>,
+}
+
+impl Told {
+    /// By one element of `Forwarded`; by a malformed one, nothing.
+    fn by_element(element: &[u8]) -> Self {
+        let parameters = parameters(element).unwrap_or_default();
+        let value = |name: &[u8]| {
+            let (_, value) = parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
+            Some(value.as_slice())
+        };
+        Self {
+            address: value(b"for").and_then(address_in),
+            secure: value(b"proto").and_then(text_of).map(is_https),
+            host: value(b"host").and_then(text_of).and_then(host_in),
+        }
+    }
 }
 
 impl Client {
@@ -256,31 +260,117 @@ impl fmt::Display for Client {
     }
 }
 
-/// All values of a header as one list (RFC 9110, 5.3). One that is not ASCII
-/// stays as something that no address is.
-fn all_values(headers: &HeaderMap, name: &HeaderName) -> String {
-    let values = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("?"));
-    values.collect::<Vec<_>>().join(",")
+/// The lines of a field, the last first: each proxy adds to the end, and what
+/// is nearer to the end was told by who is nearer to us. Bytes, since only what
+/// is asked for has to be text.
+fn lines<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    headers.get_all(name).iter().rev().map(HeaderValue::as_bytes)
 }
 
-/// `text` split at `separator`, except within quotes.
-fn split_quoted(text: &str, separator: u8) -> Vec<&str> {
-    let (mut parts, mut start, mut quoted) = (Vec::new(), 0, false);
-    for (at, byte) in text.bytes().enumerate() {
-        if byte == b'"' {
-            quoted = !quoted;
-        } else if byte == separator && !quoted {
-            parts.push(text[start..at].trim());
-            start = at + 1;
+/// The elements of one line of `Forwarded`, the last first.
+///
+/// Commas within quotes part nothing. The line is read from its end, so that a
+/// quote which a client opened and never closed takes in nothing of what proxies
+/// wrote behind it: what is left of the line then is one element, a malformed
+/// one. Of a well-formed line, the elements are the same from either end.
+struct Elements<'a>(Option<&'a [u8]>);
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let line = self.0.take()?;
+        let mut end = line.len();
+        while let Some(at) = line[..end].iter().rposition(|byte| matches!(byte, b',' | b'"')) {
+            if line[at] == b',' {
+                self.0 = Some(&line[..at]);
+                return Some(&line[at + 1..]);
+            }
+            let Some(opening) = opening_quote(&line[..at]) else { break };
+            end = opening;
+        }
+        Some(line)
+    }
+}
+
+/// Where the quotes open that close behind `text`: at its last quote that no
+/// backslash escapes.
+fn opening_quote(text: &[u8]) -> Option<usize> {
+    let mut end = text.len();
+    loop {
+        let at = text[..end].iter().rposition(|byte| *byte == b'"')?;
+        let backslashes = text[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
+        if backslashes % 2 == 0 {
+            return Some(at);
+        }
+        end = at;
+    }
+}
+
+/// Name and value of a parameter.
+type Parameter<'a> = (&'a [u8], Vec<u8>);
+
+/// The parameters of an element of `Forwarded` (RFC 7239, 4), values without
+/// their quotes. `None`: it is malformed, or has a name twice.
+fn parameters(element: &[u8]) -> Option<Vec<Parameter<'_>>> {
+    let mut parameters: Vec<Parameter<'_>> = Vec::new();
+    let mut rest = element.trim_ascii();
+    while !rest.is_empty() {
+        if rest[0] != b';' {
+            let equals = rest.iter().position(|byte| *byte == b'=')?;
+            let name = rest[..equals].trim_ascii();
+            let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+            let is_new = parameters.iter().all(|(known, _)| !known.eq_ignore_ascii_case(name));
+            if name.is_empty() || !name.iter().all(is_token) || !is_new {
+                return None;
+            }
+            let (value, after) = value(rest[equals + 1..].trim_ascii_start())?;
+            parameters.push((name, value));
+            rest = after.trim_ascii_start();
+        }
+        if let Some(next) = rest.strip_prefix(b";") {
+            rest = next.trim_ascii_start();
+        } else if !rest.is_empty() {
+            return None;
         }
     }
-    parts.push(text[start..].trim());
-    parts
+    Some(parameters)
+}
+
+/// The value at the start of `text`, and what follows it. One without quotes
+/// may have colons and brackets, as many proxies write addresses.
+fn value(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let Some(quoted) = text.strip_prefix(b"\"") else {
+        let end = text.iter().position(|byte| *byte == b';').unwrap_or(text.len());
+        let (value, after) = text.split_at(end);
+        let is_plain = !value.iter().any(|byte| matches!(byte, b'"' | b'\\'));
+        return is_plain.then(|| (value.trim_ascii_end().to_vec(), after));
+    };
+    let mut value = Vec::new();
+    let mut bytes = quoted.iter().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        match byte {
+            b'"' => return Some((value, &quoted[at + 1..])),
+            b'\\' => value.push(*bytes.next()?.1),
+            _ => value.push(*byte),
+        }
+    }
+    None
+}
+
+/// A member of a list as text, if it is any.
+fn text_of(member: &[u8]) -> Option<&str> {
+    str::from_utf8(member.trim_ascii()).ok().filter(|text| !text.is_empty())
+}
+
+fn is_https(scheme: &str) -> bool {
+    scheme.eq_ignore_ascii_case("https")
 }
 
 /// The address of a hop, whose port does not matter: `192.0.2.1`,
 /// `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`.
-fn address_in(hop: &str) -> Option<IpAddr> {
+fn address_in(hop: &[u8]) -> Option<IpAddr> {
+    let hop = text_of(hop)?;
     let address = match hop.strip_prefix('[') {
         Some(rest) => IpAddr::V6(rest.split_once(']')?.0.parse().ok()?),
         None => hop.parse().or_else(|_| hop.parse::<SocketAddr>().map(|address| address.ip())).ok()?,

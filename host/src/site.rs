@@ -24,7 +24,7 @@ use wharf_app::{Asset, Sha256};
 
 use crate::app::SiteRoot;
 use crate::conditions::{self, Validators, Verdict};
-use crate::contents::{Contents, Multipart};
+use crate::contents::Contents;
 use crate::mapped_file;
 use crate::negotiation::Accepted;
 use crate::outcome::{File, Form, Outcome, Part, Representation};
@@ -417,22 +417,15 @@ fn select(whole: Whole, terms: Terms<'_>) -> Outcome {
     let ranges = terms.ranges.filter(|headers| headers.contains_key(http::header::RANGE));
     let ranges = ranges.filter(|headers| conditions::may_use_range(headers, validators));
     let selection = ranges.map_or(Selection::Whole, |headers| range::select(headers, size));
-    let (status, part, length, body) = match selection {
-        Selection::Whole => (terms.status, Part::Whole, length, contents.part(0, size)),
+    let (status, part) = match selection {
+        Selection::Whole => (terms.status, Part::Whole { length }),
         Selection::Unsatisfiable => {
             return Outcome::RangeNotSatisfiable { size, form: representation.form };
         }
-        Selection::One(range) => {
-            let body = contents.part(range.first, range.length());
-            (StatusCode::PARTIAL_CONTENT, Part::One { range, size }, range.length().into(), body)
-        }
-        Selection::Several(ranges) => {
-            let multipart = contents.parts(&ranges, media_type.as_bytes(), size);
-            let Multipart { boundary, length, body } = multipart;
-            (StatusCode::PARTIAL_CONTENT, Part::Several { boundary }, length.into(), body)
-        }
+        Selection::One(range) => (StatusCode::PARTIAL_CONTENT, Part::One(range)),
+        Selection::Several(ranges) => (StatusCode::PARTIAL_CONTENT, Part::Several(ranges)),
     };
-    Outcome::File(File { status, media_type, representation, part, length, body })
+    Outcome::File(File { status, media_type: Some(media_type), representation, size, part, contents })
 }
 
 /// The first half of the hash, in quotes.

@@ -2,8 +2,13 @@
 //!
 //! Which rules are for a request is `wharf_app::HeaderRules`'; here are their
 //! values as `http` has them, made once, and what they do to a response.
+//!
+//! A rule's `Content-Type` is the type of the file that is sent, whole or in
+//! parts, and not of the host's own messages. And what it tells caches is not
+//! for errors: what is missing now may be there tomorrow.
 
-use http::header::{HeaderMap, HeaderName, HeaderValue, SET_COOKIE, VARY};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, VARY};
+use http::{Response, StatusCode};
 use wharf_app::{HeaderChange, HeaderRule, HeaderRules, RouteError};
 
 /// Rules for headers; without any, they cost a look.
@@ -11,10 +16,14 @@ pub(crate) struct SiteHeaders {
     rules: HeaderRules,
     /// By the ids of the rules' constants.
     constants: Box<[(HeaderName, HeaderValue)]>,
+    /// Whether any rule is about the type of a file.
+    has_types: bool,
 }
 
 impl SiteHeaders {
     pub(crate) fn new(rules: &[HeaderRule]) -> Result<Self, RouteError> {
+        let mut names = rules.iter().flat_map(|rule| rule.set.keys().chain(&rule.remove));
+        let has_types = names.any(|name| name.eq_ignore_ascii_case(CONTENT_TYPE.as_str()));
         let rules =
             HeaderRules::new(rules).map_err(|(pattern, problem)| RouteError::Rule { pattern, problem })?;
         // Both were checked as they were read.
@@ -24,30 +33,69 @@ impl SiteHeaders {
             name.zip(value).unwrap_or((HeaderName::from_static("x-none"), HeaderValue::from_static("")))
         };
         let constants = rules.constants().map(ready).collect();
-        Ok(Self { rules, constants })
+        Ok(Self { rules, constants, has_types })
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
 
-    /// Does what the rules for `path` (decoded) of `host` say to `headers`.
-    pub(crate) fn apply(&self, host: &str, path: &str, headers: &mut HeaderMap) {
+    /// What the rules for `path` (decoded) of `host` make of the type of a file
+    /// that answers with `status`.
+    pub(crate) fn media_type(
+        &self,
+        host: &str,
+        path: &str,
+        status: StatusCode,
+        own: Option<HeaderValue>,
+    ) -> Option<HeaderValue> {
+        // A page for what is missing is none of the files that the rule means.
+        if !self.has_types || is_error(status) {
+            return own;
+        }
+        let mut headers: HeaderMap = own.map(|own| (CONTENT_TYPE, own)).into_iter().collect();
+        self.change(host, path, &mut headers, |name| name == CONTENT_TYPE.as_str());
+        headers.remove(CONTENT_TYPE)
+    }
+
+    /// Does what the rules for `path` (decoded) of `host` say to the headers of
+    /// `response`, but for the type.
+    pub(crate) fn apply<B>(&self, host: &str, path: &str, response: &mut Response<B>) {
+        let is_error = is_error(response.status());
+        self.change(host, path, response.headers_mut(), |name| {
+            name != CONTENT_TYPE.as_str() && !(is_error && is_for_caches(name))
+        });
+    }
+
+    /// Changes those of `headers` whose names are `meant`.
+    fn change(&self, host: &str, path: &str, headers: &mut HeaderMap, meant: impl Fn(&str) -> bool) {
         let mut set: Vec<HeaderName> = Vec::new();
         self.rules.apply(host, path, |change| match change {
-            HeaderChange::Remove(name) => _ = headers.remove(name),
-            HeaderChange::Constant { id, .. } => {
+            HeaderChange::Remove(name) if meant(name) => _ = headers.remove(name),
+            HeaderChange::Constant { name, id } if meant(name) => {
                 let (name, value) = &self.constants[id];
                 add(headers, &mut set, name.clone(), value.clone());
             }
-            HeaderChange::Filled { name, value } => {
+            HeaderChange::Filled { name, value } if meant(name) => {
                 let name = HeaderName::from_bytes(name.as_bytes());
                 if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(value)) {
                     add(headers, &mut set, name, value);
                 }
             }
+            _ => {}
         });
     }
+}
+
+fn is_error(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
+}
+
+/// Whether the header tells caches how long to keep an answer: `Cache-Control`,
+/// those for one kind of cache (RFC 9213: `CDN-Cache-Control` and its like), and
+/// older ones.
+fn is_for_caches(name: &str) -> bool {
+    name.ends_with("cache-control") || ["expires", "surrogate-control", "x-accel-expires"].contains(&name)
 }
 
 /// The first value of a name replaces ours, further ones join it.
@@ -76,14 +124,24 @@ mod tests {
 
     use super::*;
 
+    fn site_headers(text: &str) -> SiteHeaders {
+        SiteHeaders::new(&wharf_app::parse_headers(text.as_bytes(), "_headers").unwrap()).unwrap()
+    }
+
     fn applied(text: &str, path: &str) -> HeaderMap {
-        let rules = wharf_app::parse_headers(text.as_bytes(), "_headers").unwrap();
-        let mut headers = HeaderMap::new();
+        answered(text, path, StatusCode::OK)
+    }
+
+    /// Headers of an answer with this status.
+    fn answered(text: &str, path: &str, status: StatusCode) -> HeaderMap {
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("ours"));
         headers.insert(ETAG, HeaderValue::from_static("\"tag\""));
         headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
-        SiteHeaders::new(&rules).unwrap().apply("x.example", path, &mut headers);
-        headers
+        site_headers(text).apply("x.example", path, &mut response);
+        response.into_parts().0.headers
     }
 
     #[test]
@@ -103,5 +161,56 @@ mod tests {
             (&"no-store".parse().unwrap(), &"1".parse().unwrap())
         );
         assert_eq!(applied(text, "/a/x y")["x-b"], "x%20y");
+    }
+
+    #[test]
+    fn what_a_rule_tells_caches_is_not_for_errors() {
+        let text = "/*\n Cache-Control: max-age=31536000\n Expires: :splat\n CDN-Cache-Control: max-age=1\n\
+            \x20Netlify-CDN-Cache-Control: max-age=1\n Surrogate-Control: max-age=1\n X-Accel-Expires: 1\n\
+            \x20X-A: 1\n/b\n ! Cache-Control\n ! Expires\n";
+        let told = [
+            "expires",
+            "cdn-cache-control",
+            "netlify-cdn-cache-control",
+            "surrogate-control",
+            "x-accel-expires",
+        ];
+        for status in [StatusCode::OK, StatusCode::NOT_MODIFIED, StatusCode::MOVED_PERMANENTLY] {
+            let headers = answered(text, "/a", status);
+            assert!(told.iter().all(|name| headers.contains_key(*name)), "{headers:?}");
+            assert_eq!(
+                (&headers["cache-control"], &headers["x-a"]),
+                (&"max-age=31536000".parse().unwrap(), &"1".parse().unwrap())
+            );
+        }
+        for (path, status) in [("/a", 404), ("/b", 404), ("/a", 405), ("/a", 412), ("/a", 416), ("/a", 400)] {
+            let headers = answered(text, path, StatusCode::from_u16(status).unwrap());
+            assert!(!told.iter().any(|name| headers.contains_key(*name)), "{headers:?}");
+            assert_eq!(
+                (&headers["cache-control"], &headers["x-a"]),
+                (&"ours".parse().unwrap(), &"1".parse().unwrap())
+            );
+        }
+    }
+
+    #[test]
+    fn a_type_is_that_of_a_file_and_of_nothing_else() {
+        let site = site_headers("/*\n Content-Type: text/x-:splat\n X-A: 1\n/b\n ! Content-Type\n");
+        let own = Some(HeaderValue::from_static("text/plain"));
+        let of = |path: &str, status| site.media_type("h", path, status, own.clone());
+        assert_eq!(of("/a", StatusCode::OK), Some(HeaderValue::from_static("text/x-a")));
+        assert_eq!(of("/a", StatusCode::PARTIAL_CONTENT), Some(HeaderValue::from_static("text/x-a")));
+        assert_eq!(of("/b", StatusCode::OK), None);
+        assert_eq!(of("/a", StatusCode::NOT_FOUND), own);
+        assert_eq!(site_headers("/*\n X-A: 1\n").media_type("h", "/a", StatusCode::OK, own.clone()), own);
+        let mut message = Response::new(());
+        message.headers_mut().extend(own.clone().map(|own| (CONTENT_TYPE, own)));
+        for path in ["/a", "/b"] {
+            site.apply("h", path, &mut message);
+            assert_eq!(
+                (message.headers().get(CONTENT_TYPE), &message.headers()["x-a"]),
+                (own.as_ref(), &"1".parse().unwrap())
+            );
+        }
     }
 }

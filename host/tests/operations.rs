@@ -258,6 +258,41 @@ fn http2_says_how_many_streams_and_how_large_a_head_it_takes() {
     assert!(settings.contains(&(6, 5000)), "{settings:?}");
 }
 
+/// RFC 9113, 8.3.1: what another rule of names than the proxy's would be told.
+#[test]
+fn http2_is_refused_hosts_that_contradict_each_other_and_the_connection_stays() {
+    let host = Host::start(&[]);
+    let mut stream = host.connect();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    // RFC 7541, appendices A and B: `:authority` is 1, `host` 38; what is answered
+    // begins with `:status`, of which 200 is 8 and 400 is 12.
+    let authority = |name: &str| [&[0x01, name.len() as u8], name.as_bytes()].concat();
+    let field = |name: &str| [&[0x0f, 38 - 15, name.len() as u8], name.as_bytes()].concat();
+    let cases = [
+        (vec![authority("a.test")], 200),
+        (vec![authority("a.test"), field("A.test:80")], 200),
+        (vec![field("a.test")], 200),
+        (vec![authority("a.test"), field("b.test")], 400),
+        (vec![authority("a.test"), field("a.test"), field("a.test")], 400),
+        (vec![field("a.test"), field("a.test")], 400),
+        (vec![field("a@b")], 400),
+        (vec![authority("a.test")], 200),
+    ];
+    for (number, (names, status)) in cases.into_iter().enumerate() {
+        // GET, http, `/`.
+        let block = [&[0x82, 0x86, 0x84], names.concat().as_slice()].concat();
+        let head = [0, 0, block.len() as u8, 1, 0x1 | 0x4, 0, 0, 0, 2 * number as u8 + 1];
+        stream.write_all(&[&head, block.as_slice()].concat()).unwrap();
+        let answer = loop {
+            match host::read_frame(&mut stream) {
+                (1, answer) => break answer,
+                (kind, _) => assert!(![3, 7].contains(&kind), "the stream or the connection ended"),
+            }
+        };
+        assert_eq!(answer[0], 0x80 | if status == 200 { 8 } else { 12 }, "{number}: expected {status}");
+    }
+}
+
 #[test]
 fn a_malformed_variable_is_named_with_what_was_expected() {
     for (name, value, expected) in [

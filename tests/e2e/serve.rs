@@ -254,6 +254,8 @@ fn python_workers_have_parameters_modules_headers_and_limits() {
                      response.headers.add('set-cookie', 'a=1')\n        \
                      response.headers.add('set-cookie', 'b=2')\n        \
                      return response\n    \
+                 if request.params['id'].isdigit():\n        \
+                     return Response(status=int(request.params['id']))\n    \
                  return Response(shout(request.params['id']) + request.args.get('q', ''))\n",
         )
         .with(
@@ -268,6 +270,15 @@ fn python_workers_have_parameters_modules_headers_and_limits() {
     let server = wharf.serve(text(project.path()));
 
     assert_eq!(get(&Host, &server.at("/api/ada?q=%C3%A4")).body, "ADAä");
+    // RFC 9110, 8.6: no length of what has no content, or of an answer that was not made.
+    for (status, length) in [(200, "0"), (204, ""), (304, "")] {
+        let empty = get(&Host, &server.at(&format!("/api/{status}")));
+        assert_eq!((empty.status, empty.header("content-length")), (status, length));
+    }
+    for (path, length) in [("/api/ada", "3"), ("/api/200", "")] {
+        let head = request(&Host, &["--head"], &server.at(path));
+        assert_eq!((head.status, head.header("content-length")), (200, length), "{path}");
+    }
     let posted = request(&Host, &["--data", "{\"x\":[1]}"], &server.at("/api/7"));
     assert_eq!(posted.json()["got"]["x"][0], 1);
     assert_eq!(posted.headers("set-cookie").collect::<Vec<_>>(), ["a=1", "b=2"]);

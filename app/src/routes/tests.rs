@@ -81,6 +81,22 @@ fn a_redirect_comes_before_all_and_a_rewrite_after_all_unless_forced() {
 }
 
 #[test]
+fn placeholders_of_a_rewrite_can_not_make_a_segment_that_leads_out() {
+    let rules = "/u-:a/* /files/:a/:splat 200!\n/v/:a.x /files/.:a 200\n/w/*-y /files/:splat./b 404\n";
+    let routes = ruled(&["404.html"], &["/files/[...rest]"], rules);
+    let worker = |rest: &str| Target::Worker(0, vec![("rest".into(), rest.into())]);
+    for (path, rest) in [("/u-ada/..a/...", "ada/..a/..."), ("/v/a.x", ".a"), ("/w/..-y", ".../b")] {
+        assert_eq!(routes.find("h", path, Reads::Yes).target, worker(rest), "{path}");
+    }
+    for path in ["/u-../secret", "/u-./secret", "/v/..x", "/w/.-y", "/w/-y", "/w/a/.-y"] {
+        for reads in [Reads::Yes, Reads::No] {
+            let found = routes.find("h", path, reads);
+            assert_eq!(found, Found { target: Target::NotFound(Some(0)), rewritten: None }, "{path}");
+        }
+    }
+}
+
+#[test]
 fn what_a_file_can_not_answer_goes_to_a_worker_of_the_same_path() {
     let routes = routes(&["index.html", "b.html"], &["/[...all]"]);
     assert_eq!(routes.find("", "/", Reads::Yes).target, Target::Asset(0));

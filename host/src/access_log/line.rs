@@ -126,15 +126,15 @@ impl Entry<'_> {
             time: format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"),
             client: self.client.to_string(),
             method: clip(self.method.as_str().into(), LONGEST_METHOD),
-            target: clip(self.target(), LONGEST_TARGET),
+            target: clip(harmless(self.target()), LONGEST_TARGET),
             protocol: protocol(self.version),
             status: self.status,
             bytes: self.bytes,
             duration_ms: self.duration.as_micros() as f64 / 1000.0,
             complete: self.is_complete,
-            route: clip(self.route.into(), LONGEST_ROUTE),
-            referer: self.referer().map(|referer| clip(referer, LONGEST_REFERER)),
-            user_agent: agent.map(|agent| clip(agent, LONGEST_AGENT)),
+            route: clip(harmless(self.route.into()), LONGEST_ROUTE),
+            referer: self.referer().map(|referer| clip(harmless(referer), LONGEST_REFERER)),
+            user_agent: agent.map(|agent| clip(harmless(agent), LONGEST_AGENT)),
             request_id: self.request_id.as_str(),
             trace_id: self.trace.map(|trace| format!("{:032x}", trace.trace)),
             span_id: self.trace.map(|trace| format!("{:016x}", trace.span)),
@@ -215,6 +215,12 @@ fn escape(line: &mut Vec<u8>, text: &[u8], longest: usize) {
             _ => line.push(*byte),
         }
     }
+}
+
+/// `text` with each control character replaced: JSON escapes those below
+/// U+0020 alone, and terminals obey U+009B as they do ESC [.
+fn harmless(text: Cow<'_, str>) -> Cow<'_, str> {
+    if text.contains(char::is_control) { text.replace(char::is_control, "\u{fffd}").into() } else { text }
 }
 
 /// At most `longest` bytes of `text`.

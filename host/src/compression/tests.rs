@@ -89,7 +89,7 @@ fn what_need_not_or_must_not_be_encoded_is_sent_as_it_is() {
 
 #[test]
 fn who_accepts_no_coding_gets_the_content_as_it_is_with_a_word_to_caches() {
-    for terms in [get("identity"), get("gzip;q=0"), terms(Method::HEAD, "gzip")] {
+    for terms in [get("identity"), get("gzip;q=0"), terms(Method::HEAD, "identity")] {
         let headers = [TEXT[0], ("etag", "\"a\""), ("vary", "Cookie")];
         let response = compress(response(&headers, Body::Whole(content().into())), terms);
         assert!(!response.headers().contains_key("content-encoding"));
@@ -100,6 +100,25 @@ fn who_accepts_no_coding_gets_the_content_as_it_is_with_a_word_to_caches() {
     let headers = [TEXT[0], ("vary", "x, Accept-Encoding")];
     let response = compress(response(&headers, Body::Whole(content().into())), get("gzip"));
     assert_eq!(response.headers().get_all("vary").iter().count(), 1);
+}
+
+#[test]
+fn head_is_told_what_get_would_be_and_no_length() {
+    let headers = [TEXT[0], ("content-length", "188890"), ("etag", "\"a\""), ("accept-ranges", "bytes")];
+    // From a worker that leaves the content to the host, and from one that does not make it.
+    for body in [content(), Vec::new()] {
+        let answer = compress(response(&headers, Body::Whole(body.into())), terms(Method::HEAD, "gzip, br"));
+        let expected = compress(response(&headers, Body::Whole(content().into())), get("gzip, br"));
+        assert_eq!(answer.headers(), expected.headers());
+        assert_eq!(answer.headers()["content-encoding"], "br");
+        assert!(!answer.headers().contains_key("content-length"));
+        // hyper makes a Content-Length of a size that it knows.
+        assert_eq!(answer.body().size_hint().exact(), None);
+        assert!(collect(answer.into_body()).to_bytes().is_empty());
+    }
+    let short = [TEXT[0], ("content-length", "1023"), ("etag", "\"a\"")];
+    let answer = compress(response(&short, Body::Whole(Bytes::new())), terms(Method::HEAD, "gzip"));
+    assert_eq!(answer.headers(), response(&short, Body::Whole(Bytes::new())).headers());
 }
 
 #[test]

@@ -45,6 +45,89 @@ fn nothing_before_a_hop_that_cannot_be_read_is_believed() {
     }
 }
 
+/// What a request with these lines of `name`, as bytes, says of its client
+/// through the trusted proxy 10.0.0.1.
+fn told(by: ForwardedBy, name: &'static str, lines: &[&[u8]]) -> Client {
+    let values = lines.iter().map(|line| HeaderValue::from_bytes(line).unwrap());
+    let mut headers = HeaderMap::new();
+    values.for_each(|value| _ = headers.append(name, value));
+    let trusted: TrustedProxies = "10.0.0.0/8".parse().unwrap();
+    trusted.client(by, tcp("10.0.0.1"), Secure::Plain, &headers)
+}
+
+#[test]
+fn what_a_client_wrote_does_not_hide_the_hop_that_a_proxy_added() {
+    for lines in [
+        // Its own line, and the same one, as nginx appends.
+        &[&b"\xff"[..], b"203.0.113.9"][..],
+        &[b"\xff, 203.0.113.9"],
+        &[b"\", 203.0.113.9"],
+        &[b"6.6.6.6, \"a, 203.0.113.9, 10.1.1.1"],
+        &[b"\xff, 203.0.113.9", b"10.1.1.1:80, 10.1.1.2"],
+    ] {
+        let client = told(ForwardedBy::XForwarded, "x-forwarded-for", lines);
+        assert_eq!(client.to_string(), "203.0.113.9", "{lines:?}");
+    }
+    let client = told(ForwardedBy::XForwarded, "x-forwarded-for", &[b"6.6.6.6, \xff, 10.1.1.1"]);
+    assert_eq!(client.to_string(), "10.1.1.1");
+    let client = told(ForwardedBy::XForwarded, "x-forwarded-proto", &[b"\xff, https"]);
+    assert_eq!(client.scheme(), "https");
+    let client = told(ForwardedBy::XForwarded, "x-forwarded-host", &[b"\xff, a.example"]);
+    assert_eq!(client.host, Some(HeaderValue::from_static("a.example")));
+}
+
+#[test]
+fn no_quote_of_a_client_takes_in_the_element_that_a_proxy_added() {
+    for client in [
+        &br#"for=6.6.6.6;host=evil;x="\"""#[..],
+        br#"for=6.6.6.6;host=evil;x="\\""#,
+        br#"for=6.6.6.6;host=evil;x="\\\"""#,
+        br#"for=6.6.6.6;host=evil;x=""#,
+        br#"for=6.6.6.6;host=evil;x="\"#,
+        br#"for=6.6.6.6;host=evil;x=\""#,
+        b"for=6.6.6.6;host=evil;x=\"\xff",
+        b"\xff",
+    ] {
+        for proxy in [
+            &b"for=203.0.113.9"[..],
+            br#"for="203.0.113.9:47";proto=http"#,
+            br#"by="[::1]";for=203.0.113.9;x="a\"b,c\\""#,
+            b"for=203.0.113.9;x=\"\xff\"",
+        ] {
+            let shown = String::from_utf8_lossy(client);
+            for lines in [&[client, proxy][..], &[[client, b", ", proxy].concat().as_slice()]] {
+                let told = told(ForwardedBy::Forwarded, "forwarded", lines);
+                assert_eq!((told.to_string().as_str(), told.host), ("203.0.113.9", None), "{shown}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_element_that_cannot_be_read_tells_nothing_and_neither_does_what_is_before_it() {
+    for unreadable in [
+        "for=\"10.1.1.1",
+        "for=10.1.1.1\"",
+        "for=\"10.1.1.1\"x",
+        "for=\"10.1.1.1\\\"",
+        "for=10.1.1.1;for=6.6.6.6",
+        "for=10.1.1.1;\"",
+        "for",
+        "=10.1.1.1",
+        "f or=10.1.1.1",
+        "for=unknown",
+        "for=_hidden",
+        "proto=https",
+        "",
+    ] {
+        let line = format!("for=6.6.6.6, {unreadable}, for=10.2.2.2;proto=https;;");
+        let client = told(ForwardedBy::Forwarded, "forwarded", &[line.as_bytes()]);
+        assert_eq!((client.to_string().as_str(), client.scheme()), ("10.2.2.2", "https"), "{line}");
+    }
+    let client = told(ForwardedBy::Forwarded, "forwarded", &[b"for=6.6.6.6;proto=https;\""]);
+    assert_eq!((client.to_string().as_str(), client.scheme()), ("10.0.0.1", "http"));
+}
+
 #[test]
 fn a_unix_peer_is_trusted_only_by_choice() {
     let pairs = [("x-forwarded-for", "203.0.113.9"), ("x-forwarded-proto", "https")];

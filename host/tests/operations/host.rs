@@ -208,13 +208,19 @@ pub(crate) fn read_message(stream: &mut impl Read) -> (String, Vec<u8>) {
     (head, body)
 }
 
-/// The settings that a server of HTTP/2 begins with.
-pub(crate) fn read_settings(stream: &mut impl Read) -> Vec<(u16, u32)> {
+/// Type and payload of a frame of HTTP/2.
+pub(crate) fn read_frame(stream: &mut impl Read) -> (u8, Vec<u8>) {
     let mut head = [0; 9];
     stream.read_exact(&mut head).unwrap();
-    assert_eq!(head[3], 4, "the first frame is SETTINGS");
     let mut body = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
     stream.read_exact(&mut body).unwrap();
+    (head[3], body)
+}
+
+/// The settings that a server of HTTP/2 begins with.
+pub(crate) fn read_settings(stream: &mut impl Read) -> Vec<(u16, u32)> {
+    let (kind, body) = read_frame(stream);
+    assert_eq!(kind, 4, "the first frame is SETTINGS");
     let settings = body.chunks_exact(6);
     let number = |bytes: &[u8]| bytes.iter().fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
     settings.map(|setting| (number(&setting[..2]) as u16, number(&setting[2..]))).collect()

@@ -39,6 +39,81 @@ fn headers_of_all_rules_that_match_are_on_every_static_answer() {
 }
 
 #[test]
+fn a_type_that_a_rule_sets_is_the_files_in_each_part_and_not_that_of_messages() {
+    let files: [(&str, &[u8]); 4] = [
+        ("a.foo", b"0123456789"),
+        ("b.foo", b"0123456789"),
+        ("404.html", b"gone"),
+        ("d.foo/index.html", b"d"),
+    ];
+    let rules = "/*\n  Content-Type: text/x-foo\n  X-A: 1\n/b.foo\n  ! Content-Type\n";
+    let served = Served::site(&files, headers(rules));
+    let types = |path: &str, range: &str| {
+        let response = served.request("GET", path, &[&format!("range: {range}")]);
+        let body = String::from_utf8(response.body.clone()).unwrap();
+        let of_parts = body.lines().filter_map(|line| line.strip_prefix("Content-Type: ")).map(str::to_owned);
+        let length = response.header("content-length").map(|length| length.parse().unwrap());
+        assert_eq!(length, Some(response.body.len()));
+        assert_eq!(response.header("x-a"), Some("1"));
+        (response.status, response.header("content-type").map(str::to_owned), of_parts.collect::<Vec<_>>())
+    };
+    let foo = || Some("text/x-foo".to_owned());
+    assert_eq!(types("/a.foo", "none"), (200, foo(), vec![]));
+    assert_eq!(types("/a.foo", "bytes=1-2"), (206, foo(), vec![]));
+    assert_eq!(types("/b.foo", "none"), (200, None, vec![]));
+    for (path, expected) in [("/a.foo", vec!["text/x-foo".to_owned(); 2]), ("/b.foo", vec![])] {
+        let (status, media_type, of_parts) = types(path, "bytes=0-0, 5-6");
+        assert_eq!((status, of_parts), (206, expected), "{path}");
+        assert!(
+            media_type.as_ref().is_some_and(|of| of.starts_with("multipart/byteranges; boundary=")),
+            "{media_type:?}"
+        );
+    }
+    let plain = "text/plain; charset=utf-8".to_owned();
+    assert_eq!(types("/a.foo", "bytes=10-"), (416, Some(plain.clone()), vec![]));
+    assert_eq!(types("/d.foo", "none"), (308, Some(plain.clone()), vec![]));
+    assert_eq!(types("/missing.foo", "none"), (404, Some("text/html; charset=utf-8".to_owned()), vec![]));
+    let refused = served.request("POST", "/a.foo", &["content-length: 0"]);
+    assert_eq!((refused.status, refused.header("content-type")), (405, Some(plain.as_str())));
+    let failed = served.request("GET", "/a.foo", &["if-match: \"x\""]);
+    assert_eq!((failed.status, failed.header("content-type")), (412, Some(plain.as_str())));
+    let known = served.request("GET", "/a.foo", &["if-none-match: *"]);
+    assert_eq!((known.status, known.header("content-type"), known.header("x-a")), (304, None, Some("1")));
+    let options = served.request("OPTIONS", "/a.foo", &[]);
+    assert_eq!((options.status, options.header("content-type")), (204, None));
+}
+
+#[test]
+fn an_error_is_not_kept_as_long_as_a_rule_says_of_the_file() {
+    let rules = "/*\n  Cache-Control: public, max-age=31536000, immutable\n  Expires: Fri, 31 Dec 2027 00:00:00 GMT\n\
+        \x20 CDN-Cache-Control: max-age=31536000\n  X-Frame-Options: DENY\n";
+    let with_page = Served::site(&[("a.txt", b"abc"), ("404.html", b"gone")], headers(rules));
+    let without = Served::site(&[("a.txt", b"abc")], headers(rules));
+    for (served, cache_control) in
+        [(&with_page, Some("public, max-age=0, must-revalidate")), (&without, None)]
+    {
+        let file = served.get("/a.txt");
+        assert_eq!(file.header("cache-control"), Some("public, max-age=31536000, immutable"));
+        assert_eq!(file.header("cdn-cache-control"), Some("max-age=31536000"));
+        for (response, status) in [
+            (served.get("/missing.js"), 404),
+            (served.request("GET", "/a.txt", &["range: bytes=9-"]), 416),
+            (served.request("GET", "/a.txt", &["if-match: \"x\""]), 412),
+            (served.request("POST", "/a.txt", &["content-length: 0"]), 405),
+        ] {
+            let expected = if status == 404 { cache_control } else { None };
+            assert_eq!((response.status, response.header("cache-control")), (status, expected));
+            assert_eq!(
+                (response.header("expires"), response.header("cdn-cache-control")),
+                (None, None),
+                "{status}"
+            );
+            assert_eq!(response.header("x-frame-options"), Some("DENY"), "{status}");
+        }
+    }
+}
+
+#[test]
 fn redirects_come_before_files_and_rewrites_after_them() {
     let files: [(&str, &[u8]); 4] =
         [("a.txt", b"a"), ("app/index.html", b"app"), ("app/x.js", b"x"), ("en/404.html", b"en")];

@@ -58,15 +58,18 @@ fn a_line_has_the_form_that_tools_for_combined_logs_know() {
 #[test]
 fn nothing_that_a_client_sends_makes_a_line_or_reaches_a_terminal() {
     let agent = b"x\" 200 \\ \t \xff \xc2\x9b31m \xe2\x80\xae";
-    let (text, json) = lines("/%0a%22", b"\"}\\", agent);
+    let (text, json) = lines("/%0a%22\u{9b}31m", b"\"}\\ \xc2\x85", agent);
     let inner = |line: &str| {
         line.strip_suffix('\n').map(|line| line.bytes().all(|byte| (0x20..0x7f).contains(&byte)))
     };
     assert_eq!(inner(&text), Some(true), "{text}");
     assert_eq!(text.matches('"').count(), 8, "{text}");
     assert_eq!(json.matches('\n').count(), 1);
+    assert!(!json.trim_end().contains(char::is_control), "{json:?}");
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(json["referer"], "\"}\\");
+    assert_eq!(json["referer"], "\"}\\ \u{fffd}");
+    assert_eq!(json["target"], "/%0a%22\u{fffd}31m");
+    assert_eq!(json["user_agent"], "x\" 200 \\ \u{fffd} \u{fffd} \u{fffd}31m \u{202e}");
 }
 
 #[test]
