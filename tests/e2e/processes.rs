@@ -1,7 +1,8 @@
 //! One process when idle, one a core under load, and none left behind.
 
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use wharf_tests::family::Family;
@@ -12,6 +13,9 @@ use wharf_tests::project::Project;
 use wharf_tests::unpacked::Unpacked;
 
 const URL: &str = "http://127.0.0.1:8080/api/hello";
+
+/// Length of a file that no buffer holds.
+const LARGE: usize = 64 << 20;
 
 /// A server of at most two processes, with its counters on port 9090.
 fn serve(network: &impl Network, app: &Unpacked) -> Daemon {
@@ -68,7 +72,7 @@ fn a_process_that_dies_is_replaced_and_one_whose_first_died_ends() {
     let mut server = serve(&network, &app);
     let mut load = load(&network);
     let second = wait_for_processes(&server, 2)[1];
-    kill(second);
+    kill(second, Signal::SIGKILL);
     let replaced = wait_for(Duration::from_secs(20), || {
         Family::of(server.id()).members().iter().find(|id| **id != server.id() && **id != second).copied()
     });
@@ -81,7 +85,40 @@ fn a_process_that_dies_is_replaced_and_one_whose_first_died_ends() {
     assert!(wait_for(Duration::from_secs(20), gone).is_some(), "it serves nobody's app");
 }
 
-fn kill(id: u32) {
+#[test]
+fn a_process_that_drains_holds_up_no_other() {
+    let network = Namespace::create();
+    let app = Unpacked::build(Project::hello().with("public/large.bin", vec![b'l'; LARGE]).path());
+    let mut server = serve(&network, &app);
+    let mut load = load(&network);
+    let second = wait_for_processes(&server, 2)[1];
+    let _stalled = network.enter(|| stall_at(server.id(), second));
+    kill(second, Signal::SIGTERM);
+    load.kill();
+    let _ = load.finish();
+    for _ in 0..20 {
+        let began = Instant::now();
+        assert_eq!(request(&network, &[], URL).status, 200);
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    }
+    assert!(Family::of(server.id()).members().contains(&second), "it drains");
+    server.end_by(Signal::SIGTERM);
+}
+
+/// A client of the process `second` of the server `root` that takes nothing more
+/// of a file once its first byte has come.
+fn stall_at(root: u32, second: u32) -> TcpStream {
+    let connection = wait_for(Duration::from_secs(20), || {
+        let mut client = TcpStream::connect("127.0.0.1:8080").ok()?;
+        client.write_all(b"GET /large.bin HTTP/1.1\r\nHost: a\r\n\r\n").ok()?;
+        client.read_exact(&mut [0]).ok()?;
+        let port = client.local_addr().ok()?.port();
+        (Family::of(root).serving(8080, port) == Some(second)).then_some(client)
+    });
+    connection.expect("the second process accepts connections")
+}
+
+fn kill(id: u32, signal: Signal) {
     let id = nix::unistd::Pid::from_raw(i32::try_from(id).expect("a process id"));
-    nix::sys::signal::kill(id, Signal::SIGKILL).expect("the process is there");
+    nix::sys::signal::kill(id, signal).expect("the process is there");
 }

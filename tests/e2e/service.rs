@@ -96,7 +96,8 @@ fn its_traps_and_limits_are_those_of_any_worker() {
 #[test]
 fn it_reaches_only_what_it_is_granted() {
     let (wharf, project, server) = served("");
-    let page = wharf.serve(text(Project::hello().path()));
+    let other = Project::hello();
+    let page = wharf.serve(text(other.path()));
     let authority = page.url.trim_start_matches("http://");
     let query = format!("/api/service?fetch={authority}");
     let denied = get(&Host, &server.at(&query));
