@@ -4,6 +4,8 @@
 //! granted it can't open. It deliberately keeps nothing in memory: a value that
 //! was set is on the disk, or with the server, when `set` returns.
 
+mod folder;
+mod redis;
 mod sqlite;
 
 use std::collections::HashMap;
@@ -12,9 +14,16 @@ use std::sync::Arc;
 
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable, ResourceTableError};
 
+use wharf_app::{RedisUrl, StorePlace, StorePlaceError};
+
 use self::bindings::wasi::keyvalue::{atomics, batch, store};
+use self::redis::Redis;
 use self::sqlite::Sqlite;
+use super::egress::TlsError;
+use super::resolver::Resolver;
 use super::{Grants, GrantsView};
+
+pub(super) use self::folder::Folder;
 
 /// Longest key, in bytes.
 const MAX_KEY: usize = 1024;
@@ -28,8 +37,11 @@ const MAX_BATCH: usize = 64 << 20;
 /// Keys that one call names at most.
 const MAX_KEYS: usize = 10_000;
 
-/// Keys that one `list-keys` returns at most.
+/// Keys that one `list-keys` returns, about: a Redis server counts roughly.
 const PAGE: usize = 1000;
+
+/// What a guest is told of failures that are none of its business.
+const FAILED: &str = "the key-value store failed; the host's log says why";
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -44,7 +56,7 @@ mod bindings {
 /// A store that a guest opened.
 // The bindings re-export it.
 #[allow(unreachable_pub)]
-pub struct Bucket(Arc<Sqlite>);
+pub struct Bucket(Store);
 
 /// Why a call fails.
 // The bindings re-export it.
@@ -65,12 +77,12 @@ pub enum Error {
 /// Why a store can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Not a folder, but a URL.
-    #[error("unknown kind of store {scheme:?}: expected the path of a folder")]
-    Scheme {
-        /// What is in front of `://`.
-        scheme: String,
-    },
+    /// Neither a folder nor the URL of a server.
+    #[error("cannot tell where it is")]
+    Place(#[source] StorePlaceError),
+    /// The server is spoken to by TLS, and there are no certificate authorities.
+    #[error("cannot connect to it by TLS")]
+    Tls(#[source] TlsError),
     /// The folder can't be made; the cause names it.
     #[error("cannot make its folder")]
     Folder(#[source] std::io::Error),
@@ -88,7 +100,8 @@ pub enum StoreError {
 impl StoreError {
     pub(super) fn hint(&self) -> Option<String> {
         match self {
-            Self::Scheme { .. } => None,
+            Self::Place(error) => error.hint(),
+            Self::Tls(_) => Some(super::CERTIFICATES_HINT.into()),
             Self::Folder(_) | Self::Open { .. } => Some(
                 "the folder must be on a volume that the user whom the host runs as (in images 65532) can write to, and not on a network file system"
                     .into(),
@@ -97,24 +110,90 @@ impl StoreError {
     }
 }
 
-/// The stores of an app that are open, by their folders: workers that name the
-/// same folder share one.
+/// A store, open; clones are the same one.
+#[derive(Clone)]
+enum Store {
+    Embedded(Arc<Sqlite>),
+    Server(Arc<Redis>),
+}
+
+/// The stores of an app: workers that name the same folder, or the same URL,
+/// share one.
 #[derive(Default)]
-pub(super) struct Stores(HashMap<PathBuf, Arc<Sqlite>>);
+pub(super) struct Stores {
+    /// Those that were found, open or not.
+    folders: Vec<Folder>,
+    embedded: HashMap<PathBuf, Arc<Sqlite>>,
+    servers: HashMap<RedisUrl, Arc<Redis>>,
+}
+
+/// Where a store is, found on this machine.
+pub(super) enum Place {
+    Folder(Folder),
+    Server(RedisUrl),
+}
+
+/// What connections to servers are made with.
+pub(super) struct Network<'a> {
+    pub(super) resolver: &'a Arc<Resolver>,
+    /// Trusted besides those that are part of the program.
+    pub(super) certificates: Option<&'a Path>,
+}
 
 /// The stores of one worker, by the names that it opens them by.
 #[derive(Default)]
-pub(super) struct KeyValue(Vec<(String, Arc<Sqlite>)>);
+pub(super) struct KeyValue(Vec<(String, Store)>);
 
 impl Stores {
-    /// Opens the stores at `places`, which are pairs of name and place.
+    /// Finds the places of stores, which are pairs of name and place. Folders
+    /// are made, and nothing in them is touched.
+    ///
+    /// # Errors
+    /// The name of the store whose place is none, and why.
+    pub(super) fn find(
+        &mut self,
+        places: Vec<(String, String)>,
+    ) -> Result<Vec<(String, Place)>, (String, StoreError)> {
+        let found = places.into_iter().map(|(name, place)| match self.find_one(&place) {
+            Ok(place) => Ok((name, place)),
+            Err(error) => Err((name, error)),
+        });
+        found.collect()
+    }
+
+    fn find_one(&mut self, place: &str) -> Result<Place, StoreError> {
+        match place.parse().map_err(StoreError::Place)? {
+            StorePlace::Redis(url) => Ok(Place::Server(url)),
+            StorePlace::Folder(path) => {
+                let folder = Folder::make(&path).map_err(StoreError::Folder)?;
+                self.folders.push(folder.clone());
+                Ok(Place::Folder(folder))
+            }
+        }
+    }
+
+    /// The folders of all stores that were found.
+    pub(super) fn folders(&self) -> &[Folder] {
+        &self.folders
+    }
+
+    /// Opens the stores at `places`. A server is not spoken to before a guest
+    /// calls: the app starts without it, too.
     ///
     /// # Errors
     /// The name of the store that can't be opened, and why.
-    pub(super) fn open(&mut self, places: Vec<(String, String)>) -> Result<KeyValue, (String, StoreError)> {
+    pub(super) fn open(
+        &mut self,
+        places: Vec<(String, Place)>,
+        network: &Network<'_>,
+    ) -> Result<KeyValue, (String, StoreError)> {
         let mut stores = Vec::with_capacity(places.len());
         for (name, place) in places {
-            match self.open_one(&place) {
+            let store = match place {
+                Place::Folder(folder) => self.embedded(folder.path()).map(Store::Embedded),
+                Place::Server(url) => self.server(url, network).map(Store::Server),
+            };
+            match store {
                 Ok(store) => stores.push((name, store)),
                 Err(error) => return Err((name, error)),
             }
@@ -122,18 +201,21 @@ impl Stores {
         Ok(KeyValue(stores))
     }
 
-    fn open_one(&mut self, place: &str) -> Result<Arc<Sqlite>, StoreError> {
-        if let Some((scheme, _)) = place.split_once("://") {
-            return Err(StoreError::Scheme { scheme: scheme.to_owned() });
-        }
-        let folder = Path::new(place);
-        fs_err::create_dir_all(folder).map_err(StoreError::Folder)?;
-        let folder = fs_err::canonicalize(folder).map_err(StoreError::Folder)?;
-        if let Some(open) = self.0.get(&folder) {
+    fn embedded(&mut self, folder: &Path) -> Result<Arc<Sqlite>, StoreError> {
+        if let Some(open) = self.embedded.get(folder) {
             return Ok(Arc::clone(open));
         }
-        let store = Arc::new(Sqlite::open(&folder)?);
-        self.0.insert(folder, Arc::clone(&store));
+        let store = Arc::new(Sqlite::open(folder)?);
+        self.embedded.insert(folder.to_owned(), Arc::clone(&store));
+        Ok(store)
+    }
+
+    fn server(&mut self, url: RedisUrl, network: &Network<'_>) -> Result<Arc<Redis>, StoreError> {
+        if let Some(open) = self.servers.get(&url) {
+            return Ok(Arc::clone(open));
+        }
+        let store = Arc::new(Redis::new(url.clone(), network).map_err(StoreError::Tls)?);
+        self.servers.insert(url, Arc::clone(&store));
         Ok(store)
     }
 }
@@ -147,7 +229,59 @@ impl KeyValue {
         }
         let name = if name.is_empty() { "default" } else { name };
         let store = self.0.iter().find(|(granted, _)| granted == name).ok_or(Error::NoSuchStore)?;
-        Ok(Bucket(Arc::clone(&store.1)))
+        Ok(Bucket(store.1.clone()))
+    }
+}
+
+/// The calls, whose keys and values have been checked.
+impl Store {
+    async fn get(self, key: String) -> Result<Option<Vec<u8>>, Error> {
+        match self {
+            Self::Embedded(store) => store.get(key).await,
+            Self::Server(store) => store.get(key).await,
+        }
+    }
+
+    async fn exists(self, key: String) -> Result<bool, Error> {
+        match self {
+            Self::Embedded(store) => store.exists(key).await,
+            Self::Server(store) => store.exists(key).await,
+        }
+    }
+
+    async fn get_many(self, keys: Vec<String>) -> Result<Vec<Option<(String, Vec<u8>)>>, Error> {
+        match self {
+            Self::Embedded(store) => store.get_many(keys).await,
+            Self::Server(store) => store.get_many(keys).await,
+        }
+    }
+
+    async fn keys(self, cursor: u64) -> Result<(Vec<String>, Option<u64>), Error> {
+        match self {
+            Self::Embedded(store) => store.keys(cursor).await,
+            Self::Server(store) => store.keys(cursor).await,
+        }
+    }
+
+    async fn set(self, entries: Vec<(String, Vec<u8>)>) -> Result<(), Error> {
+        match self {
+            Self::Embedded(store) => store.set(entries).await,
+            Self::Server(store) => store.set(entries).await,
+        }
+    }
+
+    async fn delete(self, keys: Vec<String>) -> Result<(), Error> {
+        match self {
+            Self::Embedded(store) => store.delete(keys).await,
+            Self::Server(store) => store.delete(keys).await,
+        }
+    }
+
+    async fn increment(self, key: String, delta: u64) -> Result<u64, Error> {
+        match self {
+            Self::Embedded(store) => store.increment(key, delta).await,
+            Self::Server(store) => store.increment(key, delta).await,
+        }
     }
 }
 
@@ -174,8 +308,8 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    fn store(&self, bucket: &Resource<Bucket>) -> Result<Arc<Sqlite>, Error> {
-        Ok(Arc::clone(&self.table.get(bucket)?.0))
+    fn store(&self, bucket: &Resource<Bucket>) -> Result<Store, Error> {
+        Ok(self.table.get(bucket)?.0.clone())
     }
 }
 
