@@ -28,20 +28,23 @@ struct Server {
     child: Child,
     port: u16,
     options: Vec<String>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Server {
     fn start(options: &[&str]) -> Self {
         let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
-        loop {
+        let mut said = String::new();
+        for _ in 0..3 {
             // Somebody else may take it before the server does.
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let folder = tempfile::tempdir().unwrap();
-            if let Some(child) = spawn(port, &options, folder.path()) {
-                return Self { child, port, options, _folder: folder };
+            match spawn(port, &options, folder.path()) {
+                Ok(child) => return Self { child, port, options, folder },
+                Err(text) => said = text,
             }
         }
+        panic!("redis-server doesn't start:\n{said}");
     }
 
     fn stop(&mut self) {
@@ -50,7 +53,7 @@ impl Server {
     }
 
     fn start_again(&mut self) {
-        self.child = spawn(self.port, &self.options, self._folder.path()).expect("the port is free still");
+        self.child = spawn(self.port, &self.options, self.folder.path()).unwrap();
     }
 
     fn signal(&self, signal: Signal) {
@@ -85,8 +88,11 @@ impl Server {
     }
 }
 
-/// A server that accepts connections; `None`: it ended before.
-fn spawn(port: u16, options: &[String], folder: &Path) -> Option<Child> {
+/// A server that accepts connections.
+///
+/// # Errors
+/// What it said before it ended.
+fn spawn(port: u16, options: &[String], folder: &Path) -> Result<Child, String> {
     let port = port.to_string();
     let mut command = Command::new("redis-server");
     // Without a `--port` of their own, which TLS has.
@@ -100,13 +106,20 @@ fn spawn(port: u16, options: &[String], folder: &Path) -> Option<Child> {
     let mut child =
         spawned.unwrap_or_else(|error| panic!("redis-server: {error}: run tests/testbed/packages.sh tests"));
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-    if !lines.any(|line| line.contains("Ready to accept connections")) {
-        child.wait().unwrap();
-        return None;
+    let mut said = String::new();
+    loop {
+        match lines.next() {
+            Some(line) if line.contains("Ready to accept connections") => break,
+            Some(line) => said += &(line + "\n"),
+            None => {
+                child.wait().unwrap();
+                return Err(said);
+            }
+        }
     }
     // So that the server never waits for a reader.
     thread::spawn(move || lines.for_each(drop));
-    Some(child)
+    Ok(child)
 }
 
 impl Drop for Server {
@@ -305,7 +318,8 @@ fn stores_with_prefixes_and_databases_of_their_own_share_a_server() {
 
 #[test]
 fn a_password_is_the_server_s_to_know_and_nobody_else_s() {
-    let server = Server::start(&["--requirepass", PASSWORD, "--user", "w on >hunter2 ~* -@all +set"]);
+    let user = ["--user", "w", "on", ">hunter2", "~*", "-@all", "+set"];
+    let server = Server::start(&[&["--requirepass", PASSWORD], user.as_slice()].concat());
     let place = format!("127.0.0.1:{}", server.port);
     let host = Host::with(&format!("redis://:{ENCODED}@{place}"));
     host.could("/kv/set?key=secret-key&value=secret-value");
