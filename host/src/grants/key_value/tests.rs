@@ -1,7 +1,12 @@
 //! The embedded store: what it keeps, and who may share it.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use tokio::runtime::Runtime;
 
+use super::sqlite::Sqlite;
+use super::stores::Place;
 use super::*;
 
 fn runtime() -> Runtime {
