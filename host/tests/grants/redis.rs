@@ -318,12 +318,21 @@ fn stores_with_prefixes_and_databases_of_their_own_share_a_server() {
 
 #[test]
 fn a_password_is_the_server_s_to_know_and_nobody_else_s() {
-    let user = ["--user", "w", "on", ">hunter2", "~*", "-@all", "+set"];
-    let server = Server::start(&[&["--requirepass", PASSWORD], user.as_slice()].concat());
+    let less = ["--user", "w", "on", ">hunter2", "~*", "-@all", "+set"];
+    // As docs/operations.md has it.
+    let enough = "--user ok on >x ~* -@all +eval +get +strlen +mset +del +exists +scan +incrby +select";
+    let enough: Vec<_> = enough.split(' ').collect();
+    let server = Server::start(&[&["--requirepass", PASSWORD], less.as_slice(), &enough].concat());
     let place = format!("127.0.0.1:{}", server.port);
     let host = Host::with(&format!("redis://:{ENCODED}@{place}"));
     host.could("/kv/set?key=secret-key&value=secret-value");
     assert_eq!(host.could("/kv/get?key=secret-key"), "secret-value");
+    let host = Host::with(&format!("redis://ok:x@{place}/1"));
+    for call in ["set?key=a&value=1", "increment?key=a", "fill?key=k&count=3", "exists?key=a", "list"] {
+        host.could(&format!("/kv/{call}"));
+    }
+    assert_eq!(host.could("/kv/many?key=a,k1,none"), "a=2\nk1=1\nnone");
+    host.could("/kv/delete-many?key=a,k1");
     for (user, expected) in [
         ("", "NOAUTH"),
         (":hunter2%2F%40@", "refuses user or password"),
