@@ -11,7 +11,7 @@ use bytesize::ByteSize;
 use serde::Deserialize;
 
 use crate::abi::Abi;
-use crate::grants::{Grants, Mounts, Outbound, Value};
+use crate::grants::{Grants, Mounts, Outbound, StorePlaceError, Value, store};
 use crate::headers::HeaderRule;
 use crate::manifest::Limits;
 use crate::media_type::{self, MediaTypes};
@@ -152,7 +152,8 @@ pub struct WorkerConfig {
     /// Where it may send HTTP requests: `["https://api.example.com"]`.
     /// Default: nowhere.
     pub outbound: Vec<Outbound>,
-    /// Its key-value stores by name: `{ default = "/data/kv" }`. Default: none.
+    /// Its key-value stores by name: a folder, `{ default = "/data/kv" }`, or a
+    /// Redis server, `{ default = { from = "REDIS_URL" } }`. Default: none.
     pub kv: BTreeMap<String, Value>,
     /// Its configuration (`wasi:config`): as `env`.
     pub config: BTreeMap<String, Value>,
@@ -250,6 +251,31 @@ pub enum ConfigError {
         #[source]
         source: Box<toml::de::Error>,
     },
+    /// A key-value store is at no place for one. Not a cause with its line,
+    /// where a password may be.
+    #[error("cannot use key-value store {store:?} of worker {worker:?} in {}", path.display())]
+    Store {
+        /// The file.
+        path: PathBuf,
+        /// The worker.
+        worker: String,
+        /// The name that the worker opens it by.
+        store: String,
+        /// What is wrong with its place.
+        #[source]
+        source: StorePlaceError,
+    },
+}
+
+impl ConfigError {
+    /// What the user can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Store { source, .. } => source.hint(),
+            Self::Read(_) | Self::Parse { .. } => None,
+        }
+    }
 }
 
 impl Config {
@@ -264,7 +290,17 @@ impl Config {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(ConfigError::Read(error)),
         };
-        toml::from_str(&text).map_err(|source| ConfigError::Parse { path, source: Box::new(source) })
+        let config: Self = toml::from_str(&text)
+            .map_err(|source| ConfigError::Parse { path: path.clone(), source: Box::new(source) })?;
+        for (worker, settings) in &config.workers {
+            store::check_fixed(&settings.kv).map_err(|(store, source)| ConfigError::Store {
+                path: path.clone(),
+                worker: worker.clone(),
+                store,
+                source,
+            })?;
+        }
+        Ok(config)
     }
 }
 
@@ -342,6 +378,24 @@ mod tests {
         let error = toml::from_str::<Config>("[workers.api]\noutbound = [\"api.example.com\"]").unwrap_err();
         assert!(error.to_string().contains("line 2"), "{error}");
         assert!(error.to_string().contains("http:// or https://"), "{error}");
+    }
+
+    #[test]
+    fn a_password_of_a_store_is_refused_and_not_repeated() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = "[workers.api]\nkv = { default = \"redis://:hunter2@cache\" }\n";
+        fs_err::write(folder.path().join(CONFIG_FILE), settings).unwrap();
+        let error = Config::read(folder.path()).unwrap_err();
+        let mut text = format!("{error} {error:?}");
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            text += &format!(" {error} {error:?}");
+            cause = error.source();
+        }
+        assert!(text.contains("store \"default\" of worker \"api\""), "{text}");
+        assert!(text.contains("without user and password"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+        assert!(error.hint().unwrap().contains("{ from = \"REDIS_URL\" }"));
     }
 
     #[test]

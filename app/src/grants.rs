@@ -6,6 +6,7 @@
 //! does, once, when it starts.
 
 mod outbound;
+pub(crate) mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,6 +17,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use outbound::{HostName, Outbound, OutboundError, OutboundRequest, OutboundScheme};
+pub use store::{RedisUrl, StorePlace, StorePlaceError};
 
 /// What one worker is granted. By default nothing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -28,8 +30,9 @@ pub struct Grants {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outbound: Vec<Outbound>,
     /// Key-value stores (`wasi:keyvalue`) by the name that the worker opens:
-    /// a folder, or the URL of a Redis server.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    /// a folder, or the URL of a Redis server. Those that are part of the app
+    /// are such a [`StorePlace`], and have no password.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "store::checked")]
     pub kv: BTreeMap<String, Value>,
     /// Configuration (`wasi:config`).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

@@ -37,7 +37,7 @@ pub use encoding::{Coding, Encoding};
 pub use fingerprint::is_fingerprinted;
 pub use grants::{
     Grants, HostName, HostVariable, MissingVariable, Mount, MountError, Mounts, Outbound, OutboundError,
-    OutboundRequest, OutboundScheme, Value,
+    OutboundRequest, OutboundScheme, RedisUrl, StorePlace, StorePlaceError, Value,
 };
 pub use headers::{HeaderChange, HeaderRule, HeaderRules, parse_headers};
 pub use manifest::{

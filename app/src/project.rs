@@ -151,6 +151,7 @@ impl ProjectError {
                 ))
             }
             Self::Rule(error) => error.hint(),
+            Self::Config(error) => error.hint(),
             _ => None,
         }
     }

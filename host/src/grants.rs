@@ -31,8 +31,8 @@ use wasmtime_wasi_http::{
 use wharf_app::{MissingVariable, Worker};
 
 use self::egress::{Egress, TlsError};
-use self::key_value::{KeyValue, Stores};
-use self::mounts::MountError;
+use self::key_value::{KeyValue, Network, Stores};
+use self::mounts::{MountError, Writable};
 use self::resolver::Resolver;
 use crate::app::SiteRoot;
 
@@ -40,6 +40,8 @@ pub(crate) use self::key_value::StoreError;
 
 /// Names a PEM file of certificate authorities, as for OpenSSL and Go.
 const CERTIFICATES: &str = "SSL_CERT_FILE";
+
+const CERTIFICATES_HINT: &str = "SSL_CERT_FILE names a file of PEM certificates to trust, or none";
 
 /// Denied requests of one instance that the log tells of; a guest could fill
 /// the log with more.
@@ -51,6 +53,8 @@ pub(crate) struct Granter<'a> {
     variable: fn(&str) -> Option<String>,
     resolver: Arc<Resolver>,
     stores: Stores,
+    /// The folders that workers so far write to.
+    writable: Vec<Writable>,
 }
 
 /// What one worker is granted: made once, when the app is loaded.
@@ -134,9 +138,7 @@ impl GrantError {
             )),
             Self::Mount { folder, source, .. } => source.hint(folder),
             Self::Store { source, .. } => source.hint(),
-            Self::Tls { .. } => {
-                Some("SSL_CERT_FILE names a file of PEM certificates to trust, or none".into())
-            }
+            Self::Tls { .. } => Some(CERTIFICATES_HINT.into()),
         }
     }
 }
@@ -149,7 +151,7 @@ impl<'a> Granter<'a> {
     }
 
     pub(crate) fn with_environment(site: &'a SiteRoot, variable: fn(&str) -> Option<String>) -> Self {
-        Self { site, variable, resolver: Arc::default(), stores: Stores::default() }
+        Self { site, variable, resolver: Arc::default(), stores: Stores::default(), writable: Vec::new() }
     }
 
     /// Opens what `worker` is granted.
@@ -169,10 +171,26 @@ impl<'a> Granter<'a> {
         let filesystem = mounts::open(&granted.mounts, self.site).map_err(|(folder, source)| {
             GrantError::Mount { worker: name(), folder: folder.display().to_string(), source }
         })?;
+        self.writable.extend(mounts::writable(&worker.name, &granted.mounts));
         let places = environment::resolve(&granted.kv, variable).map_err(|(key, source)| {
             GrantError::Variable { worker: name(), setting: format!("kv {key:?}"), source }
         })?;
-        let key_value = self.stores.open(places).map_err(|(store, source)| GrantError::Store {
+        let places = self.stores.find(places).map_err(|(store, source)| GrantError::Store {
+            worker: name(),
+            store,
+            source,
+        })?;
+        // Of all workers so far, and before a store is opened: what a guest
+        // made of its folder is not read.
+        for folder in self.stores.folders() {
+            if let Some(writable) = self.writable.iter().find(|writable| writable.reaches(folder)) {
+                return Err(writable.refused(folder));
+            }
+        }
+        let certificates = variable(CERTIFICATES).filter(|path| !path.is_empty());
+        let certificates = certificates.as_deref().map(Path::new);
+        let network = Network { resolver: &self.resolver, certificates };
+        let key_value = self.stores.open(places, &network).map_err(|(store, source)| GrantError::Store {
             worker: name(),
             store,
             source,
@@ -180,8 +198,6 @@ impl<'a> Granter<'a> {
         let egress = match granted.outbound.as_slice() {
             [] => None,
             entries => {
-                let certificates = variable(CERTIFICATES).filter(|path| !path.is_empty());
-                let certificates = certificates.as_deref().map(Path::new);
                 let egress = Egress::new(entries.to_vec(), Arc::clone(&self.resolver), certificates)
                     .map_err(|source| GrantError::Tls { worker: name(), source })?;
                 Some(Arc::new(egress))

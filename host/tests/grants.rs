@@ -6,6 +6,9 @@
 // Each is a way to fail, in the functions that tests share as in the tests.
 #![allow(clippy::unwrap_used)]
 
+#[path = "grants/redis.rs"]
+mod redis;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -43,7 +46,8 @@ static GUEST: LazyLock<Guest> = LazyLock::new(|| {
     Guest { sha256, size: content.len() as u64, cache, compiler, _folder: folder }
 });
 
-fn load(grants: &str, env: &[(&str, Value)]) -> Result<App, AppError> {
+/// An app of the component with these grants.
+fn app(grants: &str, env: &[(&str, Value)]) -> Manifest {
     let mut manifest = Manifest::new("test".into(), Site::default());
     manifest.components.push(Component {
         file: "workers/grants.wasm".into(),
@@ -63,7 +67,11 @@ fn load(grants: &str, env: &[(&str, Value)]) -> Result<App, AppError> {
         reuse: 1,
     });
     // Through the text, as an image has it.
-    let manifest = Manifest::parse(&manifest.to_json()).unwrap();
+    Manifest::parse(&manifest.to_json()).unwrap()
+}
+
+fn load(grants: &str, env: &[(&str, Value)]) -> Result<App, AppError> {
+    let manifest = app(grants, env);
     let source = AppSource::live(manifest, Vec::new(), GUEST.cache.code_dir(&GUEST.compiler));
     App::load(&Runtime::new().unwrap(), source)
 }
@@ -97,14 +105,8 @@ impl Served {
         Self { address: address.recv().unwrap(), stop: Some(stop), thread: Some(thread) }
     }
 
-    /// What the worker says: `Ok` if it could.
     fn ask(&self, target: &str) -> Result<String, String> {
-        let (status, _, body) = get(self.address, target);
-        match status {
-            200 => Ok(body),
-            500 => Err(body),
-            other => panic!("{target}: status {other}: {body}"),
-        }
+        ask(self.address, target)
     }
 
     fn could(&self, target: &str) -> String {
@@ -122,6 +124,16 @@ impl Drop for Served {
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap();
         }
+    }
+}
+
+/// What the worker says: `Ok` if it could.
+fn ask(address: SocketAddr, target: &str) -> Result<String, String> {
+    let (status, _, body) = get(address, target);
+    match status {
+        200 => Ok(body),
+        500 => Err(body),
+        other => panic!("{target}: status {other}: {body}"),
     }
 }
 

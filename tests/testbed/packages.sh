@@ -39,6 +39,7 @@ if [ "$purpose" = tests ]; then
         busybox-static chromium curl jq              # guests and clients
         nginx-light wrk                              # the benchmark's peer and its load
         caddy nghttp2-client                         # a peer, and clients of HTTP/2
+        redis-server                                 # a key-value store of workers
         openssl xz-utils
     )
 fi

@@ -44,7 +44,7 @@ pub enum OutboundScheme {
 }
 
 /// What a request's authority names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HostName {
     /// A name of the DNS: lower case, without a dot at its end.
     Name(String),

@@ -6,7 +6,7 @@
 //! (no DNS rebinding), and the guest follows redirects itself, so that each
 //! request of a chain passes by itself. How it is sent: see `connection`.
 
-mod connection;
+pub(super) mod connection;
 mod response;
 
 use std::fmt;
@@ -98,8 +98,11 @@ impl Egress {
         resolver: Arc<Resolver>,
         certificates: Option<&Path>,
     ) -> Result<Self, TlsError> {
-        let tls =
-            if entries.iter().any(Outbound::is_https) { Some(connection::tls(certificates)?) } else { None };
+        let tls = if entries.iter().any(Outbound::is_https) {
+            Some(connection::tls(certificates, &["http/1.1"])?)
+        } else {
+            None
+        };
         Ok(Self { entries, resolver, connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)), tls })
     }
 

@@ -4,17 +4,20 @@
 //! granted it can't open. It deliberately keeps nothing in memory: a value that
 //! was set is on the disk, or with the server, when `set` returns.
 
+mod folder;
+mod redis;
 mod sqlite;
-
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+mod stores;
 
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable, ResourceTableError};
 
 use self::bindings::wasi::keyvalue::{atomics, batch, store};
-use self::sqlite::Sqlite;
+use self::stores::Store;
 use super::{Grants, GrantsView};
+
+pub(super) use self::folder::Folder;
+pub(crate) use self::stores::StoreError;
+pub(super) use self::stores::{KeyValue, Network, Stores};
 
 /// Longest key, in bytes.
 const MAX_KEY: usize = 1024;
@@ -28,8 +31,11 @@ const MAX_BATCH: usize = 64 << 20;
 /// Keys that one call names at most.
 const MAX_KEYS: usize = 10_000;
 
-/// Keys that one `list-keys` returns at most.
+/// Keys that one `list-keys` returns, about: a Redis server counts roughly.
 const PAGE: usize = 1000;
+
+/// What a guest is told of failures that are none of its business.
+const FAILED: &str = "the key-value store failed; the host's log says why";
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -44,7 +50,7 @@ mod bindings {
 /// A store that a guest opened.
 // The bindings re-export it.
 #[allow(unreachable_pub)]
-pub struct Bucket(Arc<Sqlite>);
+pub struct Bucket(Store);
 
 /// Why a call fails.
 // The bindings re-export it.
@@ -60,95 +66,6 @@ pub enum Error {
     /// Anything else, in words for the guest.
     #[error("{0}")]
     Other(String),
-}
-
-/// Why a store can't be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Not a folder, but a URL.
-    #[error("unknown kind of store {scheme:?}: expected the path of a folder")]
-    Scheme {
-        /// What is in front of `://`.
-        scheme: String,
-    },
-    /// The folder can't be made; the cause names it.
-    #[error("cannot make its folder")]
-    Folder(#[source] std::io::Error),
-    /// The database in the folder can't be opened.
-    #[error("cannot open {}", path.display())]
-    Open {
-        /// The database.
-        path: PathBuf,
-        /// What is wrong with it.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-}
-
-impl StoreError {
-    pub(super) fn hint(&self) -> Option<String> {
-        match self {
-            Self::Scheme { .. } => None,
-            Self::Folder(_) | Self::Open { .. } => Some(
-                "the folder must be on a volume that the user whom the host runs as (in images 65532) can write to, and not on a network file system"
-                    .into(),
-            ),
-        }
-    }
-}
-
-/// The stores of an app that are open, by their folders: workers that name the
-/// same folder share one.
-#[derive(Default)]
-pub(super) struct Stores(HashMap<PathBuf, Arc<Sqlite>>);
-
-/// The stores of one worker, by the names that it opens them by.
-#[derive(Default)]
-pub(super) struct KeyValue(Vec<(String, Arc<Sqlite>)>);
-
-impl Stores {
-    /// Opens the stores at `places`, which are pairs of name and place.
-    ///
-    /// # Errors
-    /// The name of the store that can't be opened, and why.
-    pub(super) fn open(&mut self, places: Vec<(String, String)>) -> Result<KeyValue, (String, StoreError)> {
-        let mut stores = Vec::with_capacity(places.len());
-        for (name, place) in places {
-            match self.open_one(&place) {
-                Ok(store) => stores.push((name, store)),
-                Err(error) => return Err((name, error)),
-            }
-        }
-        Ok(KeyValue(stores))
-    }
-
-    fn open_one(&mut self, place: &str) -> Result<Arc<Sqlite>, StoreError> {
-        if let Some((scheme, _)) = place.split_once("://") {
-            return Err(StoreError::Scheme { scheme: scheme.to_owned() });
-        }
-        let folder = Path::new(place);
-        fs_err::create_dir_all(folder).map_err(StoreError::Folder)?;
-        let folder = fs_err::canonicalize(folder).map_err(StoreError::Folder)?;
-        if let Some(open) = self.0.get(&folder) {
-            return Ok(Arc::clone(open));
-        }
-        let store = Arc::new(Sqlite::open(&folder)?);
-        self.0.insert(folder, Arc::clone(&store));
-        Ok(store)
-    }
-}
-
-impl KeyValue {
-    /// The store that a guest means. The empty name is the `default` store, as
-    /// it is wasmtime's.
-    fn open(&self, name: &str) -> Result<Bucket, Error> {
-        if self.0.is_empty() {
-            return Err(Error::AccessDenied);
-        }
-        let name = if name.is_empty() { "default" } else { name };
-        let store = self.0.iter().find(|(granted, _)| granted == name).ok_or(Error::NoSuchStore)?;
-        Ok(Bucket(Arc::clone(&store.1)))
-    }
 }
 
 pub(super) fn add_to_linker<T: GrantsView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
@@ -174,8 +91,8 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    fn store(&self, bucket: &Resource<Bucket>) -> Result<Arc<Sqlite>, Error> {
-        Ok(Arc::clone(&self.table.get(bucket)?.0))
+    fn store(&self, bucket: &Resource<Bucket>) -> Result<Store, Error> {
+        Ok(self.table.get(bucket)?.0.clone())
     }
 }
 

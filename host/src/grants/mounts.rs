@@ -14,6 +14,8 @@ use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::{FsPerms, WasiCtx};
 use wharf_app::{Mount, Mounts};
 
+use super::GrantError;
+use super::key_value::Folder;
 use crate::app::SiteRoot;
 
 /// Why a folder can't be mounted.
@@ -31,6 +33,16 @@ pub enum MountError {
     /// Static files lie in it, which workers never write to.
     #[error("expected another folder for `write = true` than one with the site's files")]
     Site,
+    /// A key-value store lies in it, or it lies in one: a guest that writes to a
+    /// database's files can end the host, or read what others' stores hold.
+    #[error(
+        "expected another folder for `write = true` than one with a key-value store, found {}",
+        store.display()
+    )]
+    Store {
+        /// The store's folder.
+        store: PathBuf,
+    },
     /// wasmtime can't open it.
     #[error("cannot open it")]
     Preopen(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -46,9 +58,45 @@ impl MountError {
                 "let the user that the host runs as (in images 65532) write there: chown the volume, or in Kubernetes set securityContext.fsGroup to 65532"
                     .into(),
             ),
+            Self::Store { .. } => Some(
+                "mount a folder beside the store's: /data/files for the worker, kv = { default = \"/data/kv\" }".into(),
+            ),
             Self::Open(_) | Self::NotAFolder | Self::Site | Self::Preopen(_) => None,
         }
     }
+}
+
+/// A folder that a worker may write to.
+pub(super) struct Writable {
+    worker: String,
+    /// As the settings have it.
+    folder: PathBuf,
+    /// Without links.
+    path: PathBuf,
+}
+
+impl Writable {
+    /// Whether who writes here can change files of `store`, or where it is.
+    pub(super) fn reaches(&self, store: &Folder) -> bool {
+        self.path.starts_with(store.path()) || store.way().iter().any(|part| part.starts_with(&self.path))
+    }
+
+    pub(super) fn refused(&self, store: &Folder) -> GrantError {
+        GrantError::Mount {
+            worker: self.worker.clone(),
+            folder: self.folder.display().to_string(),
+            source: MountError::Store { store: store.path().to_owned() },
+        }
+    }
+}
+
+/// The folders of `mounts`, which are open, that `worker` may write to.
+pub(super) fn writable<'a>(worker: &'a str, mounts: &'a Mounts) -> impl Iterator<Item = Writable> + 'a {
+    mounts.iter().filter(|mount| mount.write).map(|mount| Writable {
+        worker: worker.to_owned(),
+        folder: mount.host.clone(),
+        path: mount.host.canonicalize().unwrap_or_else(|_| mount.host.clone()),
+    })
 }
 
 /// The folders, open; `None` if there are none.

@@ -115,6 +115,71 @@ fn a_store_is_opened_at_start_or_refused() {
     std::fs::create_dir(&other).unwrap();
     std::fs::write(other.join("kv.sqlite"), "this is no database, and long enough to show that").unwrap();
     assert!(refused(&kv(&other), &no_site()).0.contains("kv.sqlite: file is not a database"));
-    let (text, _) = refused("kv = { default = 'mysql://x' }", &no_site());
-    assert!(text.contains("unknown kind of store \"mysql\""), "{text}");
+}
+
+#[test]
+fn a_url_of_a_store_comes_from_the_host_and_is_not_repeated() {
+    let kv = "kv = { default = { from = 'KV' } }";
+    let given = |variable: fn(&str) -> Option<String>| {
+        Granter::with_environment(&no_site(), variable).grants(&worker(kv, &[])).map(drop)
+    };
+    assert!(given(|_| Some("redis://:hunter2@127.0.0.1:1/3".into())).is_ok(), "it starts without the server");
+    for (variable, expected) in [
+        ((|_| Some("redis://:hunter2@cache:x".into())) as fn(&str) -> Option<String>, "a port from 1"),
+        (|_| Some("mysql://:hunter2@cache".into()), "unknown kind of store \"mysql\""),
+        (|name| Some(if name == "KV" { "rediss://:hunter2@cache" } else { "/none" }.into()), "/none"),
+    ] {
+        let error = given(variable).unwrap_err();
+        let mut text = format!("{error} {error:?} {:?}", error.hint());
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            text += &format!(" {error}");
+            cause = error.source();
+        }
+        assert!(text.contains("store \"default\"") && text.contains(expected), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
+fn a_worker_never_writes_to_the_folder_of_a_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    std::fs::create_dir_all(place("kv/inner")).unwrap();
+    std::fs::create_dir_all(place("files/sub")).unwrap();
+    std::os::unix::fs::symlink(place("kv"), place("files/link")).unwrap();
+    std::os::unix::fs::symlink(place("kv"), place("elsewhere")).unwrap();
+    let kv = |name: &str| format!("kv = {{ default = {:?} }}", place(name).display().to_string());
+    let write = |name: &str| mount(&place(name), ", write = true");
+    for (grants, store) in [
+        (write(""), "kv"),
+        (write("kv"), "kv"),
+        (write("kv/inner"), "kv"),
+        (write("elsewhere"), "kv"),
+        (write("kv"), "elsewhere"),
+        // What leads to the store could be made to lead elsewhere.
+        (write("files"), "files/link"),
+        (write("files"), "files/link/inner"),
+    ] {
+        // By one worker, and by two in either order.
+        let (both, mount, kv) =
+            (format!("{grants}\n{}", kv(store)), worker(&grants, &[]), worker(&kv(store), &[]));
+        for workers in [vec![worker(&both, &[])], vec![mount.clone(), kv.clone()], vec![kv, mount]] {
+            let site = no_site();
+            let mut granter = Granter::with_environment(&site, |_| None);
+            let granted: Result<Vec<_>, _> = workers.iter().map(|worker| granter.grants(worker)).collect();
+            let error = granted.err().unwrap_or_else(|| panic!("{grants} with {store}"));
+            let GrantError::Mount { source, .. } = &error else { panic!("{error}") };
+            let real = place("kv").canonicalize().unwrap();
+            assert!(
+                source.to_string().contains(&format!("key-value store, found {}", real.display())),
+                "{source}"
+            );
+            assert!(error.hint().unwrap().contains("/data/files"));
+        }
+    }
+    let beside = format!("{}\n{}", write("files/sub"), kv("kv"));
+    assert!(granted(&beside, &[], &no_site()).is_ok());
+    let reading = format!("{}\n{}", mount(&place("kv"), ""), kv("kv"));
+    assert!(granted(&reading, &[], &no_site()).is_ok(), "reading is harmless");
 }

@@ -64,8 +64,12 @@ pub enum TlsError {
 }
 
 /// A TLS client that trusts Mozilla's certificate authorities, which are part
-/// of the program, and those of the PEM file `certificates` besides.
-pub(super) fn tls(certificates: Option<&Path>) -> Result<TlsConnector, TlsError> {
+/// of the program, and those of the PEM file `certificates` besides. `protocols`
+/// are offered by name (ALPN, RFC 7301).
+pub(in crate::grants) fn tls(
+    certificates: Option<&Path>,
+    protocols: &[&str],
+) -> Result<TlsConnector, TlsError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(path) = certificates {
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| TlsError::Certificates {
@@ -89,12 +93,12 @@ pub(super) fn tls(certificates: Option<&Path>) -> Result<TlsConnector, TlsError>
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.resumption = Resumption::in_memory_sessions(SESSIONS);
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
 /// A connection to the first of `addresses` that answers, and to no other.
-pub(super) async fn open(addresses: &[SocketAddr]) -> Result<TcpStream, SendError> {
+pub(in crate::grants) async fn open(addresses: &[SocketAddr]) -> Result<TcpStream, SendError> {
     let mut last = HttpError::DestinationNotFound;
     for (index, address) in addresses.iter().enumerate() {
         let connect = TcpStream::connect(address);
@@ -128,7 +132,7 @@ fn connect_error(error: &io::Error) -> HttpError {
 }
 
 /// TLS on `stream`, with a certificate for `host`.
-pub(super) async fn secure(
+pub(in crate::grants) async fn secure(
     tls: &TlsConnector,
     host: &HostName,
     stream: TcpStream,
@@ -219,7 +223,7 @@ pub(super) async fn exchange(
 }
 
 /// A connection, with TLS or without.
-pub(super) enum Stream {
+pub(in crate::grants) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }

@@ -14,12 +14,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tracing::error;
 
-use super::{Error, MAX_BATCH, PAGE, StoreError};
+use super::{Error, FAILED, MAX_BATCH, PAGE, StoreError};
 
 /// The database within a store's folder.
 const FILE: &str = "kv.sqlite";
@@ -221,14 +222,14 @@ impl Sqlite {
             Ok(Err(Failure::Database(cause))) => {
                 error!(store = %store.path.display(), error = %cause, "key-value store failed");
                 // Paths and the like are none of the guest's business.
-                Err(Error::Other("the key-value store failed; the host's log says why".into()))
+                Err(Error::Other(FAILED.into()))
             }
             Ok(Err(failure)) => Err(Error::Other(failure.to_string())),
             Err(_) => Err(Error::Other("the key-value store was stopped".into())),
         }
     }
 
-    fn connection(&self) -> Result<Connection, Failure> {
+    pub(super) fn connection(&self) -> Result<Connection, Failure> {
         let idle = self.idle().pop();
         Ok(idle.map_or_else(|| connect(&self.path), Ok)?)
     }
@@ -241,7 +242,7 @@ impl Sqlite {
 
 /// Why a call fails.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum Failure {
     #[error("database error")]
     Database(#[from] rusqlite::Error),
     #[error("the value is not a decimal number from 0 to {}", u64::MAX)]
@@ -258,7 +259,16 @@ async fn acquire(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Err
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(path)?;
+    // The folder's path has no links (`Folder`): one that is there now is
+    // somebody's doing, and would lead into another store.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(path, flags)?;
+    // The file is only as good as who could write to it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     // In KiB when negative: small values are what stores are for.

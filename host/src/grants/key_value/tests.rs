@@ -1,7 +1,12 @@
 //! The embedded store: what it keeps, and who may share it.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use tokio::runtime::Runtime;
 
+use super::sqlite::Sqlite;
+use super::stores::Place;
 use super::*;
 
 fn runtime() -> Runtime {
@@ -9,7 +14,18 @@ fn runtime() -> Runtime {
 }
 
 fn open(folder: &Path) -> Arc<Sqlite> {
-    Stores::default().open_one(folder.to_str().unwrap()).unwrap()
+    let mut stores = Stores::default();
+    match stores.find_one(folder.to_str().unwrap()).unwrap() {
+        Place::Folder(folder) => stores.embedded(folder.path()).unwrap(),
+        Place::Server(url) => panic!("expected a folder, found {url}"),
+    }
+}
+
+fn opened(stores: &mut Stores, name: &str, place: &str) -> KeyValue {
+    let network = Network { resolver: &Arc::default(), certificates: None };
+    let places =
+        stores.find(vec![(name.to_owned(), place.to_owned())]).unwrap_or_else(|_| panic!("it is found"));
+    stores.open(places, &network).unwrap_or_else(|_| panic!("it opens"))
 }
 
 fn text(error: &Error) -> String {
@@ -116,13 +132,29 @@ fn workers_that_name_the_same_folder_share_a_store() {
     let folder = tempfile::tempdir().unwrap();
     let mut stores = Stores::default();
     let place = folder.path().display().to_string();
-    let first = stores.open(vec![("default".into(), place.clone())]).unwrap_or_else(|_| panic!("it opens"));
-    let second = stores.open(vec![("x".into(), format!("{place}/."))]).unwrap_or_else(|_| panic!("it opens"));
-    assert!(Arc::ptr_eq(&first.0[0].1, &second.0[0].1));
+    let first = opened(&mut stores, "default", &place);
+    let second = opened(&mut stores, "x", &format!("{place}/."));
+    let (Store::Embedded(one), Store::Embedded(other)) = (&first.0[0].1, &second.0[0].1) else {
+        panic!("expected embedded stores");
+    };
+    assert!(Arc::ptr_eq(one, other));
     assert!(first.open("").is_ok(), "the empty name is the default store");
     assert!(matches!(first.open("x"), Err(Error::NoSuchStore)));
     assert!(matches!(second.open(""), Err(Error::NoSuchStore)));
     assert!(matches!(KeyValue::default().open("default"), Err(Error::AccessDenied)));
+}
+
+#[test]
+fn workers_that_name_the_same_url_share_a_store_and_a_connection() {
+    let mut stores = Stores::default();
+    let place = |url| match opened(&mut stores, "default", url).0.remove(0).1 {
+        Store::Server(store) => store,
+        Store::Embedded(_) => panic!("expected a server"),
+    };
+    let urls = ["redis://cache", "redis://cache:6379/0", "redis://cache/1", "redis://:x@cache"];
+    let [first, same, database, user] = urls.map(place);
+    assert!(Arc::ptr_eq(&first, &same));
+    assert!(!Arc::ptr_eq(&first, &database) && !Arc::ptr_eq(&first, &user));
 }
 
 #[test]
@@ -150,4 +182,25 @@ fn another_program_s_database_is_left_alone() {
     assert!(
         std::error::Error::source(&error).unwrap().to_string().contains("version 1 of the store, found 2")
     );
+}
+
+#[test]
+fn a_database_that_is_a_link_is_not_followed() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    drop(open(other.path()));
+    let link = folder.path().join("kv.sqlite");
+    std::os::unix::fs::symlink(other.path().join("kv.sqlite"), &link).unwrap();
+    let error = Sqlite::open(&folder.path().canonicalize().unwrap()).err().unwrap();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("unable to open database file"), "{source}");
+}
+
+#[test]
+fn a_database_is_opened_as_one_that_others_could_write_to() {
+    use rusqlite::config::DbConfig;
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let connection = store.connection().unwrap();
+    assert!(connection.db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE).unwrap());
+    assert!(!connection.db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA).unwrap());
 }
