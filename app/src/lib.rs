@@ -50,5 +50,5 @@ pub use project::{Language, Project, ProjectError, SITE_FOLDER, SiteFile, Worker
 #[cfg(feature = "build")]
 pub use python::{COMPONENTIZE_PY, PythonError, PythonToolchain};
 pub use redirects::{Redirect, parse_redirects};
-pub use routes::{Found, Reads, RouteError, RouteLine, Routes, Target};
+pub use routes::{Found, Reads, RouteError, RouteLine, Routes, Target, is_harmless};
 pub use rules::{RuleError, RuleProblem, encode_path};

@@ -314,8 +314,11 @@ impl Routes {
     }
 }
 
-/// Whether `path` (decoded) names something, as the host wants it of a request's.
-fn is_harmless(path: &str) -> bool {
+/// Whether `path` (decoded) can name something. Not with a NUL, a backslash (a slash
+/// to some clients), or a segment that is `.` or `..`: a client removes these before it
+/// asks (RFC 3986, 5.2.4), so they were hidden on purpose.
+#[must_use]
+pub fn is_harmless(path: &str) -> bool {
     path.starts_with('/')
         && !path.contains(['\0', '\\'])
         && path.split('/').all(|segment| segment != "." && segment != "..")

@@ -10,7 +10,9 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use wasmtime::component::Component;
-use wharf_app::{Abi, Found, MANIFEST_FILE, Manifest, ManifestError, Reads, RouteError, Routes, Target};
+use wharf_app::{
+    Abi, Found, MANIFEST_FILE, Manifest, ManifestError, Reads, RouteError, Routes, Target, is_harmless,
+};
 
 use crate::body::Body;
 use crate::code::{CodeDir, CodeError, HostCode};
@@ -346,18 +348,13 @@ impl From<RefusedPath> for Outcome {
 /// The path of a request, decoded once. An encoded slash is a slash, as in
 /// nginx.
 ///
-/// Refused is what can't name anything: not UTF-8, a NUL, a backslash (a slash
-/// to some clients), or a segment that is `.` or `..` (a client removes them
-/// before it asks, so these were hidden on purpose).
+/// Refused is what can't name anything: what is not UTF-8, or not [`is_harmless`].
 fn decode_path(path: &str) -> Result<Cow<'_, str>, RefusedPath> {
     if path.len() > LONGEST_PATH {
         return Err(RefusedPath::TooLong);
     }
     let path = percent_decode_str(path).decode_utf8().map_err(|_| RefusedPath::Malformed)?;
-    let harmless = path.starts_with('/')
-        && !path.contains(['\0', '\\'])
-        && path.split('/').all(|segment| segment != "." && segment != "..");
-    if harmless { Ok(path) } else { Err(RefusedPath::Malformed) }
+    if is_harmless(&path) { Ok(path) } else { Err(RefusedPath::Malformed) }
 }
 
 #[cfg(test)]
