@@ -306,6 +306,16 @@ impl WasiHttpHooks for Granted {
         })
     }
 
+    /// A body of up to 64 KiB, as most are, is written whole before anybody
+    /// reads it: then its guest is done at once, and its instance free.
+    fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
+        16
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        64 << 10
+    }
+
     fn p2_error_from_hyper(&mut self, error: &hyper::Error) -> ErrorCode {
         egress::error_code(error)
     }

@@ -1,6 +1,7 @@
 //! A worker's body on its way out.
 
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -8,7 +9,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Empty};
+use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, JoinHandle};
 use tracing::warn;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
@@ -106,9 +108,14 @@ impl Body for WorkerBody {
 impl Drop for WorkerBody {
     fn drop(&mut self) {
         // hyper does not poll a body to its end when it knows its length. What
-        // the guest does after its response, it may finish.
-        if self.due == Some(0) || self.body.is_end_stream() {
-            self.guest.0 = None;
+        // the guest does after its response, it may finish: and to end its body
+        // is the first thing.
+        if self.due == Some(0)
+            && self.guest.0.take().is_some()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let empty = Empty::new().map_err(|never| match never {}).boxed_unsync();
+            runtime.spawn(drain(mem::replace(&mut self.body, empty)));
         }
     }
 }

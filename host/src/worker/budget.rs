@@ -9,6 +9,8 @@ use std::time::Instant;
 use wasmtime::ResourceLimiter;
 use wharf_app::Limits;
 
+use crate::ticker::TICK;
+
 /// What is left of the limits of an instance.
 ///
 /// Memory and table elements count for all memories and tables together;
@@ -30,6 +32,17 @@ pub(super) struct CpuTime {
     limit: AtomicU64,
     used: AtomicU64,
     running_since: AtomicU64,
+}
+
+/// CPU time that is left to a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// The limit is reached.
+    None,
+    /// Some, at once: it has kept its thread for less than a tick.
+    Turn,
+    /// Some, when others have had their turn.
+    AfterOthers,
 }
 
 impl CpuTime {
@@ -54,11 +67,17 @@ impl CpuTime {
         u64::try_from(self.base.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Whether there is some left; of a guest that runs right now.
-    fn is_left(&self) -> bool {
+    /// What is left to a guest that runs right now.
+    fn left(&self) -> Left {
         let running = self.now().saturating_sub(self.running_since.load(Ordering::Relaxed));
         let used = self.used.load(Ordering::Relaxed).saturating_add(running);
-        used < self.limit.load(Ordering::Relaxed)
+        if used >= self.limit.load(Ordering::Relaxed) {
+            Left::None
+        } else if u128::from(running) < TICK.as_nanos() {
+            Left::Turn
+        } else {
+            Left::AfterOthers
+        }
     }
 
     /// `guest`, whose time counts.
@@ -95,9 +114,9 @@ impl Budget {
         Arc::clone(&self.cpu_time)
     }
 
-    /// Whether the guest, which runs right now, may go on.
-    pub(super) fn has_cpu_time(&self) -> bool {
-        self.cpu_time.is_left()
+    /// What is left to the guest, which runs right now.
+    pub(super) fn cpu_time_left(&self) -> Left {
+        self.cpu_time.left()
     }
 }
 
@@ -174,16 +193,19 @@ mod tests {
         time.measure(async {
             for _ in 0..10 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
-                assert!(budget.has_cpu_time());
+                assert_eq!(budget.cpu_time_left(), Left::Turn);
             }
         })
         .await;
         let left = time.measure(async {
+            std::thread::sleep(TICK);
+            assert_eq!(budget.cpu_time_left(), Left::AfterOthers);
             std::thread::sleep(Duration::from_millis(21));
-            budget.has_cpu_time()
+            budget.cpu_time_left()
         });
-        assert!(!left.await);
+        assert_eq!(left.await, Left::None);
         budget.renew_cpu_time(&limits);
-        assert!(time.measure(async { budget.has_cpu_time() }).await, "another request has its own");
+        let left = time.measure(async { budget.cpu_time_left() });
+        assert_eq!(left.await, Left::Turn, "another request has its own");
     }
 }

@@ -14,7 +14,7 @@ use wasmtime_wasi_http::{WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use wharf_app::{Limits, Worker as Description};
 
 use super::GuestResponse;
-use super::budget::{Budget, CpuTime};
+use super::budget::{Budget, CpuTime, Left};
 use super::handler::{Guest, Handler};
 use crate::engine::MAX_IDLE_INSTANCES;
 use crate::grants::{Granted, Grants, GrantsView};
@@ -103,10 +103,13 @@ pub(super) fn store(engine: &Engine, limits: &Limits, grants: &Arc<Grants>, wasi
     // All others of this thread have their turn: tasks, and by way of tokio's
     // own yielding the sockets and timers, the deadline's among them.
     store.epoch_deadline_callback(|store| {
-        Ok(if store.data().budget.has_cpu_time() {
-            UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
-        } else {
-            UpdateDeadline::Interrupt
+        Ok(match store.data().budget.cpu_time_left() {
+            Left::None => UpdateDeadline::Interrupt,
+            // It began in the middle of a tick, or long after the last one
+            // that it saw. Most guests end within a tick: to begin all of them
+            // before any ends would take more memory than caches have.
+            Left::Turn => UpdateDeadline::Continue(1),
+            Left::AfterOthers => UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())),
         })
     });
     store

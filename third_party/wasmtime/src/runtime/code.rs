@@ -405,7 +405,8 @@ impl Drop for StoreCode {
 /// code pointers, ready to call.
 pub struct ModuleWithCode<'a> {
     module: &'a Module,
-    store_code: &'a StoreCode,
+    /// wharf: `None` is the code that all stores share.
+    store_code: Option<&'a StoreCode>,
 }
 
 impl<'a> ModuleWithCode<'a> {
@@ -415,11 +416,18 @@ impl<'a> ModuleWithCode<'a> {
         registry: &'a ModuleRegistry,
         module: &'a Module,
     ) -> Option<ModuleWithCode<'a>> {
-        let store_code = registry.store_code(module.engine_code())?;
+        // wharf: without `debug` no store has code of its own, and the maps of
+        // the registry need not be asked for each of thousands of functions.
+        let store_code = if cfg!(feature = "debug") {
+            Some(registry.store_code(module.engine_code())?)
+        } else {
+            None
+        };
         Some(ModuleWithCode { module, store_code })
     }
 
     pub(crate) fn from_raw(module: &'a Module, store_code: &'a StoreCode) -> ModuleWithCode<'a> {
+        let store_code = Some(store_code);
         ModuleWithCode { module, store_code }
     }
 
@@ -433,6 +441,9 @@ impl<'a> ModuleWithCode<'a> {
     #[inline]
     pub fn function(&self, key: FuncKey) -> &[u8] {
         let range = self.module.compiled_module().function_range(key);
-        &self.store_code.text()[range]
+        match self.store_code {
+            Some(store_code) => &store_code.text()[range],
+            None => &self.module.engine_code().original_code.text()[range],
+        }
     }
 }
