@@ -24,9 +24,9 @@ pub(crate) struct State {
     processes: usize,
     /// In bytes, of all processes.
     rss: u64,
-    /// The same with the initial memory of each worker once in each process. The
-    /// pool of slots holds up to 16 such images, of which workers were the last in
-    /// them: levels, some megabytes apart, between which an app goes up and down.
+    /// The same with the initial memory of each worker once in each process: shown,
+    /// to tell images that slots keep from other growth, and not judged. Instances
+    /// that leak would hide in it.
     once: u64,
     pss: u64,
     descriptors: usize,
@@ -68,7 +68,7 @@ impl State {
     /// it, and files by one.
     pub(crate) fn grown(&self, before: &Self, tolerance: f64) -> Vec<String> {
         let mut faults = Vec::new();
-        let change = self.once as f64 / before.once.max(1) as f64 - 1.0;
+        let change = self.rss as f64 / before.rss.max(1) as f64 - 1.0;
         if change.abs() > tolerance {
             let (percent, limit) = (change * 100.0, tolerance * 100.0);
             faults.push(format!("memory changed by {percent:+.1}%: expected at most {limit}%"));
