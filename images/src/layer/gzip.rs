@@ -25,7 +25,10 @@ const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 /// gzip's own default: past it the size hardly falls.
 const LEVEL: u32 = 6;
 
-/// Blocks waiting for each worker; with [`BLOCK`], what bounds the memory.
+/// Each has a block and its deflated form in memory, and a state of 270 KB.
+const MOST_WORKERS: usize = 12;
+/// Blocks that wait for a worker, or deflated ones for those before them: with
+/// [`BLOCK`] and [`MOST_WORKERS`], what bounds the memory.
 const WAITING: usize = 2;
 
 struct Job {
@@ -48,7 +51,7 @@ pub(super) fn compress<S: Write + Send, T>(
     sink: S,
     write: impl FnOnce(&mut dyn Write) -> Result<T, LayerError>,
 ) -> Result<(S, T), LayerError> {
-    let workers = thread::available_parallelism().map_or(1, |count| count.get().min(16));
+    let workers = thread::available_parallelism().map_or(1, |count| count.get().min(MOST_WORKERS));
     compress_on(workers, sink, write)
 }
 
@@ -57,9 +60,9 @@ fn compress_on<S: Write + Send, T>(
     sink: S,
     write: impl FnOnce(&mut dyn Write) -> Result<T, LayerError>,
 ) -> Result<(S, T), LayerError> {
-    let (jobs, waiting) = sync_channel::<Job>(workers);
+    let (jobs, waiting) = sync_channel::<Job>(WAITING);
     // In the order of the input; each carries one piece when it is done.
-    let (pieces, ordered) = sync_channel(workers * WAITING);
+    let (pieces, ordered) = sync_channel(workers + WAITING);
     let waiting = Mutex::new(waiting);
     thread::scope(|scope| {
         for _ in 0..workers {
