@@ -152,8 +152,7 @@ impl App {
         let site = Site::open(site, &manifest.site.files).map_err(AppError::Site)?;
         let components = manifest.components.iter().map(|component| code.load(runtime, component));
         let components = components.collect::<Result<Vec<Component>, _>>()?;
-        let engines = components.iter().map(Component::engine);
-        let shared = Arc::new(Shared::new(engines).map_err(AppError::Thread)?);
+        let shared = Arc::new(Shared::new(components.clone()).map_err(AppError::Thread)?);
         let workers = manifest.workers.iter().zip(grants).enumerate().map(|(index, (worker, grants))| {
             let component = &components[worker.component];
             let wasi = manifest.components[worker.component].wasi;

@@ -1,17 +1,23 @@
-//! The clock that interrupts guests.
+//! The clock that interrupts guests, and tells when none has run for a while.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use wasmtime::{Engine, EngineWeak};
+use wasmtime::Engine;
+use wasmtime::component::Component;
 
 /// Time that a guest may keep a thread before another has its turn.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
 
-/// A thread that advances the engines' epochs while guests run, and sleeps
-/// without waking while none does, so that an idle app costs no CPU.
+/// Time without any guest after which their memory is given back. To map it anew
+/// takes a request less than a millisecond.
+const REST: Duration = Duration::from_secs(10);
+
+/// A thread that advances the engines' epochs while guests run. Some time after the
+/// last one it gives back the memory that was kept for further ones, and sleeps
+/// without waking until one runs: an idle app costs no CPU and little memory.
 pub(crate) struct Ticker {
     running: Arc<AtomicUsize>,
     thread: Thread,
@@ -21,30 +27,38 @@ pub(crate) struct Ticker {
 pub(crate) struct Running(Arc<AtomicUsize>);
 
 impl Ticker {
-    pub(crate) fn start<'a>(engines: impl Iterator<Item = &'a Engine>) -> std::io::Result<Self> {
+    pub(crate) fn start(components: Vec<Component>) -> std::io::Result<Self> {
         let running = Arc::new(AtomicUsize::new(0));
-        let mut distinct: Vec<&Engine> = Vec::new();
-        for engine in engines {
-            if !distinct.iter().any(|other| Engine::same(other, engine)) {
-                distinct.push(engine);
+        let mut engines: Vec<Engine> = Vec::new();
+        for engine in components.iter().map(Component::engine) {
+            if !engines.iter().any(|other| Engine::same(other, engine)) {
+                engines.push(engine.clone());
             }
         }
-        let engines: Vec<_> = distinct.into_iter().map(Engine::weak).collect();
         let count = Arc::downgrade(&running);
-        let handle = thread::Builder::new().name("epoch".into()).stack_size(64 * 1024).spawn(move || {
+        let tick = move || {
+            let mut keeps_memory = false;
             while let Some(count) = count.upgrade() {
                 let idle = count.load(Ordering::Acquire) == 0;
                 drop(count);
-                if idle {
-                    thread::park();
-                } else {
+                if !idle {
                     thread::sleep(TICK);
-                    for engine in engines.iter().filter_map(EngineWeak::upgrade) {
-                        engine.increment_epoch();
+                    engines.iter().for_each(Engine::increment_epoch);
+                } else if keeps_memory {
+                    let since = Instant::now();
+                    thread::park_timeout(REST);
+                    keeps_memory = since.elapsed() < REST;
+                    if !keeps_memory {
+                        components.iter().for_each(Component::release_unused_memory);
                     }
+                } else {
+                    thread::park();
+                    // Whoever woke it may have ended already.
+                    keeps_memory = true;
                 }
             }
-        })?;
+        };
+        let handle = thread::Builder::new().name("epoch".into()).stack_size(64 * 1024).spawn(tick)?;
         Ok(Self { running, thread: handle.thread().clone() })
     }
 

@@ -29,7 +29,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tracing::{error, warn};
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Engine, PoolConcurrencyLimitError, Trap};
+use wasmtime::{PoolConcurrencyLimitError, Trap};
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use wasmtime_wasi_http::{Error as HttpError, WasiBody};
@@ -112,10 +112,10 @@ enum Failure {
 type GuestResponse = Result<Response<HyperOutgoingBody>, ErrorCode>;
 
 impl Shared {
-    /// For workers of these engines.
-    pub(crate) fn new<'a>(engines: impl Iterator<Item = &'a Engine>) -> io::Result<Self> {
+    /// For workers of these components.
+    pub(crate) fn new(components: Vec<Component>) -> io::Result<Self> {
         Ok(Self {
-            ticker: Ticker::start(engines)?,
+            ticker: Ticker::start(components)?,
             slots: Arc::new(Semaphore::new(MAX_INSTANCES as usize)),
             idle: Idle::default(),
             memory: Arc::new(Semaphore::new(MOST_HELD)),
@@ -287,7 +287,7 @@ impl Worker {
             end.set(matches!(result, Ok(Ok(()))));
             match instance {
                 Some(instance) if instance.may_serve_again() && matches!(result, Ok(Ok(()))) => {
-                    shared.idle.put(index, instance);
+                    Idle::put(&shared, index, instance);
                 }
                 // The instance's memory goes back before its slot does.
                 instance => drop(instance),

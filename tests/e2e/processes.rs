@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use wharf_tests::family::Family;
 use wharf_tests::http::request;
+use wharf_tests::isolation;
 use wharf_tests::network::{Namespace, Network};
 use wharf_tests::process::{Daemon, Running, wait_for};
 use wharf_tests::project::Project;
@@ -103,6 +104,29 @@ fn a_process_that_drains_holds_up_no_other() {
     }
     assert!(Family::of(server.id()).members().contains(&second), "it drains");
     server.end_by(Signal::SIGTERM);
+}
+
+#[test]
+fn memory_of_guests_is_given_back_when_none_has_run_for_a_while() {
+    let network = Namespace::create();
+    let app = Unpacked::build(isolation::project().path());
+    let address: SocketAddr = "127.0.0.1:8080".parse().expect("an address");
+    let mut command = app.command(&network, address);
+    command.env("WHARF_PROCESSES", "1");
+    let server = Daemon::start("wharf-host", app.scratch(), &mut command);
+    let ask = |query: &str| request(&network, &[], &format!("http://127.0.0.1:8080/api/probe?{query}"));
+    assert_eq!(wharf_tests::http::get_when_up(&network, "http://127.0.0.1:8080/").status, 200);
+    let held = || Family::of(server.id()).rss();
+    let before = held();
+    // Odd: it writes to each page.
+    for _ in 0..4 {
+        assert_eq!(ask("fill=1235").status, 200, "{}", server.log());
+    }
+    let is_as_before = || (held() < before + isolation::FILLED).then_some(());
+    let given_back = wait_for(Duration::from_secs(20), is_as_before);
+    assert!(given_back.is_some(), "{} bytes before, {} after a while", before, held());
+    let found = ask("find");
+    assert_eq!((found.status, found.body.trim_end()), (200, isolation::NOTHING), "an emptied slot works");
 }
 
 /// A client of the process `second` of the server `root` that takes nothing more

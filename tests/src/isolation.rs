@@ -31,6 +31,12 @@ const REQUESTS_A_CONNECTION: usize = 25;
 /// How long every process may take to be reached, once enough is looked at.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// The least memory that a worker writes an odd secret to, in bytes.
+pub const FILLED: u64 = 8 << 20;
+
+/// What a search says that finds no secret.
+pub const NOTHING: &str = r#"{"memory":0,"grown":0,"globals":0,"table":0}"#;
+
 /// What a hunt went through.
 #[derive(Debug)]
 pub struct Hunt {
@@ -165,7 +171,7 @@ async fn client(shared: Arc<Shared>, seed: u64) -> Result<(), Error> {
                 4 => drop(ask(&mut connection, "/").await?),
                 _ => {
                     let found = ask(&mut connection, &format!("{worker}?find")).await?;
-                    if found.trim_end() != r#"{"memory":0,"grown":0,"globals":0,"table":0}"# {
+                    if found.trim_end() != NOTHING {
                         return Err(format!("{worker} sees another request's secret: {found}").into());
                     }
                     searches += 1;

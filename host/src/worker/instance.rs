@@ -13,9 +13,9 @@ use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::{WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use wharf_app::{Limits, Worker as Description};
 
-use super::GuestResponse;
 use super::budget::{Budget, CpuTime, Left};
 use super::handler::{Guest, Handler};
+use super::{GuestResponse, Shared};
 use crate::engine::MAX_IDLE_INSTANCES;
 use crate::grants::{Granted, Grants, GrantsView};
 use crate::log::GuestLog;
@@ -116,8 +116,8 @@ pub(super) fn store(engine: &Engine, limits: &Limits, grants: &Arc<Grants>, wasi
 }
 
 /// Instances that have answered and may answer again, of all workers.
-#[derive(Clone, Default)]
-pub(super) struct Idle(Arc<Mutex<Kept>>);
+#[derive(Default)]
+pub(super) struct Idle(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
@@ -144,8 +144,8 @@ impl Idle {
 
     /// Keeps an instance for a while; the longest idle goes if there are too
     /// many.
-    pub(super) fn put(&self, worker: usize, instance: Instance) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn put(shared: &Arc<Shared>, worker: usize, instance: Instance) {
+        let mut kept = shared.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
         let was_watched = std::mem::replace(&mut kept.is_watched, true);
         let waiting = &mut kept.waiting;
         let too_many = waiting.len() >= MAX_IDLE_INSTANCES as usize;
@@ -154,28 +154,30 @@ impl Idle {
         drop(kept);
         drop(oldest);
         if !was_watched {
-            tokio::spawn(self.clone().expire());
+            tokio::spawn(expire(Arc::clone(shared)));
         }
     }
+}
 
-    /// Drops instances as their time comes, until there are none.
-    async fn expire(self) {
-        loop {
-            tokio::time::sleep(IDLE_TIMEOUT).await;
-            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let waiting = &mut kept.waiting;
-            let expired: Vec<Waiting> = {
-                let fresh = waiting.iter().position(|waiting| waiting.since.elapsed() < IDLE_TIMEOUT);
-                let count = fresh.unwrap_or(waiting.len());
-                waiting.drain(..count).collect()
-            };
-            let none_left = waiting.is_empty();
-            kept.is_watched = !none_left;
-            drop(kept);
-            drop(expired);
-            if none_left {
-                return;
-            }
+/// Drops instances as their time comes, until there are none.
+async fn expire(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(IDLE_TIMEOUT).await;
+        let mut kept = shared.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = &mut kept.waiting;
+        let expired: Vec<Waiting> = {
+            let fresh = waiting.iter().position(|waiting| waiting.since.elapsed() < IDLE_TIMEOUT);
+            let count = fresh.unwrap_or(waiting.len());
+            waiting.drain(..count).collect()
+        };
+        let none_left = waiting.is_empty();
+        kept.is_watched = !none_left;
+        drop(kept);
+        drop(expired);
+        if none_left {
+            // What they leave behind is given back as well.
+            drop(shared.ticker.run());
+            return;
         }
     }
 }

@@ -759,6 +759,18 @@ impl Component {
         Ok(())
     }
 
+    /// Gives back the memory which the pooling allocator keeps in slots that are
+    /// not in use and were last used by this component: initial images and pages
+    /// kept resident.
+    ///
+    /// Instances go on, and further ones map their images anew. With another
+    /// allocator this does nothing.
+    pub fn release_unused_memory(&self) {
+        for module in self.inner.static_modules.values() {
+            self.engine().allocator().purge_module(module.id());
+        }
+    }
+
     /// Looks up a specific export of this component by `name` optionally nested
     /// within the `instance` provided.
     ///

@@ -533,10 +533,9 @@ impl MemoryPool {
         // affine to `module` and reset them, freeing up the index when we're
         // done.
         //
-        // Note that this is only called when the specified `module` won't be
-        // allocated further (the module is being dropped) so this shouldn't hit
-        // any sort of infinite loop since this should be the final operation
-        // working with `module`.
+        // Note that a slot loses its affinity when it's taken here, so this
+        // doesn't see any slot twice unless `module` is instantiated meanwhile,
+        // which happens by `Component::release_unused_memory` only.
         //
         // TODO: We are given a module id, but key affinity by pair of module id
         // and defined memory index. We are missing any defined memory index or
@@ -558,7 +557,8 @@ impl MemoryPool {
                     .alloc_affine_and_clear_affinity(module, memory_index)
                 {
                     // Attempt to acquire the `MemoryImageSlot` state for this
-                    // slot, and then if we have that try to remove the image,
+                    // slot, and then if we have that try to remove the image and
+                    // all memory that was kept resident for a next instance,
                     // and then if all that succeeds put the slot back in.
                     //
                     // If anything fails then the slot will be in an "unknown"
@@ -567,7 +567,7 @@ impl MemoryPool {
                     let index = StripedAllocationIndex(id.0)
                         .as_unstriped_slot_index(stripe_index, self.stripes.len());
                     if let Ok(mut slot) = self.take_memory_image_slot(index) {
-                        if slot.remove_image().is_ok() {
+                        if slot.reset_with_anon_memory().is_ok() {
                             self.return_memory_image_slot(index, Some(slot));
                         }
                     }
