@@ -260,7 +260,12 @@ fn python_workers_have_parameters_modules_headers_and_limits() {
         )
         .with(
             "docs/[...rest].py",
-            "def worker(request):\n    \
+            "import random\n\n\
+             def worker(request):\n    \
+                 if request.params['rest'] == 'echo':\n        \
+                     return Response(f'{request.method} {request.url} {request.text}')\n    \
+                 if request.params['rest'] == 'random':\n        \
+                     return Response(f'{random.random()}')\n    \
                  if request.params['rest'] == 'error':\n        \
                      raise ValueError('asked to')\n    \
                  return Response(b'x' * 3_000_000, headers={'content-type': 'x/y'})\n",
@@ -289,7 +294,17 @@ fn python_workers_have_parameters_modules_headers_and_limits() {
     assert_eq!(error.status, 500);
     assert!(!error.body.contains("asked to"), "{}", error.body);
     let log = server.daemon.log();
-    assert!(log.contains("\"docs/[...rest].py\", line 3") && log.contains("asked to"), "{log}");
+    assert!(log.contains("\"docs/[...rest].py\", line 9") && log.contains("asked to"), "{log}");
+
+    // A body is for the method to give a meaning to (RFC 9110, 9.3.1).
+    let url = server.at("/docs/echo?a=1");
+    for framing in ["X-Framing: by length", "Transfer-Encoding: chunked"] {
+        let asked = request(&Host, &["--request", "GET", "--header", framing, "--data", "why"], &url);
+        assert_eq!(asked.body, format!("GET {url} why"), "{framing}");
+    }
+    // What was made at build time is the same in each instance; chance is not.
+    let chance = || get(&Host, &server.at("/docs/random")).body;
+    assert_ne!(chance(), chance());
 
     let body = "\"".repeat(2000);
     let announced = request(&Host, &["--data", &body], &server.at("/api/7"));

@@ -16,6 +16,12 @@ def hello():
     return "hello\n", 200, {"content-type": "text/plain"}
 
 
+# Once, at build time: what Flask, Werkzeug and the standard library make at their first use is
+# part of the component.
+app.test_client().get("/api/flask?a=%20")
+wsgi.rehearse()
+
+
 class IncomingHandler(exports.IncomingHandler):
     def handle(self, request, response_out):
         wsgi.serve(app, request, response_out)
