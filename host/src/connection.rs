@@ -324,7 +324,7 @@ impl AsyncWrite for Watched {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream.stream).poll_flush(cx);
-        self.activity.was_written(flushed.is_ready());
+        self.activity.was_flushed(flushed.is_ready());
         flushed
     }
 

@@ -172,7 +172,8 @@ impl<'a> Granter<'a> {
             GrantError::Mount { worker: name(), folder: folder.display().to_string(), source }
         })?;
         self.writable.extend(mounts::writable(&worker.name, &granted.mounts));
-        let places = environment::resolve(&granted.kv, variable).map_err(|(key, source)| {
+        let place = |name: &str| variable(name).filter(|place| !place.is_empty());
+        let places = environment::resolve(&granted.kv, place).map_err(|(key, source)| {
             GrantError::Variable { worker: name(), setting: format!("kv {key:?}"), source }
         })?;
         let places = self.stores.find(places).map_err(|(store, source)| GrantError::Store {

@@ -65,7 +65,8 @@ pub struct Client {
     address: Option<IpAddr>,
     secure: bool,
     host: Option<HeaderValue>,
-    by_proxy: bool,
+    /// Which fields of a trusted proxy were believed.
+    by_proxy: Option<ForwardedBy>,
 }
 
 impl FromStr for TrustedProxies {
@@ -123,7 +124,7 @@ impl TrustedProxies {
             },
             secure: secure == Secure::Tls,
             host: None,
-            by_proxy: false,
+            by_proxy: None,
         };
         if !self.trusts(peer) {
             return direct;
@@ -136,7 +137,7 @@ impl TrustedProxies {
             address: told.address.or(direct.address),
             secure: told.secure.unwrap_or(direct.secure),
             host: told.host,
-            by_proxy: true,
+            by_proxy: Some(by),
         }
     }
 
@@ -222,18 +223,18 @@ impl Client {
 
     /// Whether a trusted proxy sent the request.
     pub(crate) const fn by_proxy(&self) -> bool {
-        self.by_proxy
+        self.by_proxy.is_some()
     }
 
     /// Replaces what the request's `headers` say of the client by what is true,
     /// for a guest to read: `X-Forwarded-For` with the one address,
     /// `X-Forwarded-Proto`, and `X-Forwarded-Host` if a trusted proxy told.
     /// `Forwarded` and `X-Real-IP` go, and so do further `X-Forwarded-*` unless
-    /// a trusted proxy sent them.
+    /// they are those of a trusted proxy that is asked by them.
     pub(crate) fn tell(&self, headers: &mut HeaderMap) {
         headers.remove(FORWARDED);
         headers.remove(X_REAL_IP);
-        if !self.by_proxy {
+        if self.by_proxy != Some(ForwardedBy::XForwarded) {
             let is_claim = |name: &HeaderName| name.as_str().starts_with("x-forwarded-");
             while let Some(name) = headers.keys().find(|name| is_claim(name)).cloned() {
                 headers.remove(name);

@@ -1,7 +1,7 @@
 //! The clock that interrupts guests, and tells when none has run for a while.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,12 @@ pub(crate) const TICK: Duration = Duration::from_millis(5);
 const REST: Duration = Duration::from_secs(10);
 
 /// A thread that advances the engines' epochs while guests run. Some time after the
-/// last one it gives back the memory that was kept for further ones, and sleeps
+/// last one it gives back the memories that were kept for further ones, and sleeps
 /// without waking until one runs: an idle app costs no CPU and little memory.
 pub(crate) struct Ticker {
     running: Arc<AtomicUsize>,
+    /// Whether a guest has run since the thread last saw none.
+    used: Arc<AtomicBool>,
     thread: Thread,
 }
 
@@ -28,42 +30,44 @@ pub(crate) struct Running(Arc<AtomicUsize>);
 
 impl Ticker {
     pub(crate) fn start(components: Vec<Component>) -> std::io::Result<Self> {
-        let running = Arc::new(AtomicUsize::new(0));
+        let (running, used) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let mut engines: Vec<Engine> = Vec::new();
         for engine in components.iter().map(Component::engine) {
             if !engines.iter().any(|other| Engine::same(other, engine)) {
                 engines.push(engine.clone());
             }
         }
-        let count = Arc::downgrade(&running);
+        let (count, woken) = (Arc::downgrade(&running), Arc::clone(&used));
         let tick = move || {
-            let mut keeps_memory = false;
+            // Since when no guest runs, while memory is kept for further ones.
+            let mut rest = None;
             while let Some(count) = count.upgrade() {
-                let idle = count.load(Ordering::Acquire) == 0;
+                let is_idle = count.load(Ordering::Acquire) == 0;
                 drop(count);
-                if !idle {
+                if !is_idle {
                     thread::sleep(TICK);
                     engines.iter().for_each(Engine::increment_epoch);
-                } else if keeps_memory {
-                    let since = Instant::now();
-                    thread::park_timeout(REST);
-                    keeps_memory = since.elapsed() < REST;
-                    if !keeps_memory {
-                        components.iter().for_each(Component::release_unused_memory);
+                } else if woken.swap(false, Ordering::AcqRel) {
+                    rest = Some(Instant::now());
+                } else if let Some(since) = rest {
+                    match REST.checked_sub(since.elapsed()) {
+                        Some(left) if !left.is_zero() => thread::park_timeout(left),
+                        // A slot at a time: a guest that begins meanwhile needs the clock.
+                        _ if components.iter().any(Component::release_unused_memory) => {}
+                        _ => rest = None,
                     }
                 } else {
                     thread::park();
-                    // Whoever woke it may have ended already.
-                    keeps_memory = true;
                 }
             }
         };
         let handle = thread::Builder::new().name("epoch".into()).stack_size(64 * 1024).spawn(tick)?;
-        Ok(Self { running, thread: handle.thread().clone() })
+        Ok(Self { running, used, thread: handle.thread().clone() })
     }
 
     pub(crate) fn run(&self) -> Running {
         if self.running.fetch_add(1, Ordering::AcqRel) == 0 {
+            self.used.store(true, Ordering::Release);
             self.thread.unpark();
         }
         Running(Arc::clone(&self.running))

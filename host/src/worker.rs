@@ -360,8 +360,9 @@ impl Worker {
         {
             headers.insert(PARAMS_HEADER, pairs);
         }
-        // HTTP/1.0 has no Host; wasi:http wants an authority.
-        if !headers.contains_key(HOST) {
+        // HTTP/1.0 has no Host, and others may have an empty one (RFC 9112, 3.2);
+        // wasi:http wants an authority.
+        if headers.get(HOST).is_none_or(HeaderValue::is_empty) {
             headers.insert(HOST, HeaderValue::from_static("localhost"));
         }
         let limit = usize::try_from(self.description.limits.body).unwrap_or(usize::MAX);

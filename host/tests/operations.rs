@@ -216,6 +216,23 @@ fn an_idle_connection_ends() {
 }
 
 #[test]
+fn an_idle_connection_of_http2_ends() {
+    let host = Host::start(&[("WHARF_IDLE_TIMEOUT", "300ms"), ("WHARF_ADMIN_ADDR", "127.0.0.1:0")]);
+    let mut stream = host.connect();
+    // The preface, SETTINGS, and on stream 1 HEADERS with GET / of http://x, in
+    // HPACK's static table (RFC 9113, 3.4, 6.2, 6.5; RFC 7541, Appendix A).
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    stream.write_all(b"\0\0\0\x04\0\0\0\0\0").unwrap();
+    stream.write_all(b"\0\0\x06\x01\x05\0\0\0\x01\x82\x84\x86\x41\x01x").unwrap();
+    // It keeps nobody from being idle that the clock looks at the connection.
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert!(answer.len() > 100, "{answer:?}");
+    let series = r#"wharf_connections_closed_total{reason="idle_timeout"} 1"#;
+    host.until(|| host.admin("/metrics").text().contains(series).then_some(()));
+}
+
+#[test]
 fn a_client_that_takes_nothing_is_let_go() {
     let host = Host::start(&[("WHARF_SEND_TIMEOUT", "300ms"), ("WHARF_ADMIN_ADDR", "127.0.0.1:0")]);
     let mut stream = host.connect();

@@ -1,6 +1,6 @@
 //! Workers of `wasi:http` 0.3 (tests/guests/service), beside one of 0.2.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -91,6 +91,30 @@ fn its_traps_and_limits_are_those_of_any_worker() {
     let _ = client.read_to_end(&mut received);
     let received = String::from_utf8_lossy(&received);
     assert!(received.contains("half of it") && !received.ends_with("0\r\n\r\n"), "{received}");
+}
+
+#[test]
+fn a_body_that_the_host_makes_is_whole_and_ends_with_its_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = "line\n".repeat(1_000_000);
+    fs_err::write(folder.path().join("large.txt"), &content).unwrap();
+    let mount = format!("mounts = [{{ host = {:?}, guest = \"/data\" }}]", text(folder.path()));
+    let (_wharf, _project, server) = served(&format!("timeout = \"2s\"\n{mount}\n"));
+    let answer = get(&Host, &server.at("/api/service?file=large.txt"));
+    assert!(answer.status == 200 && answer.body == content, "{} bytes", answer.body.len());
+    let passed = request(&Host, &["--request", "PUT", "--data", "as it is"], &server.at("/api/service"));
+    assert_eq!(passed.body, "as it is");
+    // One that never comes to its end.
+    let mut client = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let head = "PUT /api/service HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n";
+    client.write_all(head.as_bytes()).unwrap();
+    let mut received = Vec::new();
+    if let Err(error) = client.read_to_end(&mut received) {
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "cut off in time");
+    }
+    let received = String::from_utf8_lossy(&received);
+    assert!(received.contains("half") && !received.ends_with("0\r\n\r\n"), "{received}");
 }
 
 #[test]

@@ -124,7 +124,14 @@ impl FromStr for StorePlace {
 
     fn from_str(text: &str) -> Result<Self, StorePlaceError> {
         let scheme = text.split_once(':').map(|(scheme, _)| scheme).filter(|scheme| is_scheme(scheme));
-        let Some(scheme) = scheme else { return Ok(Self::Folder(text.into())) };
+        let Some(scheme) = scheme else {
+            // A quote or a space before the URL: as a folder's name, a password would be
+            // in errors and on the disk.
+            return match text.contains("://") && !text.starts_with(['/', '.']) {
+                true => Err(StorePlaceError::Url { expected: "redis:// or rediss:// and nothing before it" }),
+                false => Ok(Self::Folder(text.into())),
+            };
+        };
         let rest = &text[scheme.len() + 1..];
         let tls = if scheme.eq_ignore_ascii_case("redis") {
             false
@@ -297,6 +304,8 @@ mod tests {
         assert_eq!(format!("{whole} {whole:?}"), "redis://cache:1/2 RedisUrl(redis://cache:1/2)");
         for (text, expected) in [
             ("redis:hunter2", "// after the scheme"),
+            ("\"redis://:hunter2@cache\"", "nothing before it"),
+            (" redis://:hunter2@cache", "nothing before it"),
             ("redis://:hunt/er2@cache", "a host name or an address"),
             ("redis://u:hunter2/@cache", "a port from 1 to 65535"),
             ("redis://cache:hunter2", "a port from 1 to 65535"),
@@ -323,7 +332,13 @@ mod tests {
 
     #[test]
     fn a_password_is_never_part_of_an_app() {
-        for text in ["redis://:hunter2@cache", "redis://u@cache", "rediss://:hunt/er2@cache", "redis:u:p@h"] {
+        for text in [
+            "redis://:hunter2@cache",
+            "redis://u@cache",
+            "rediss://:hunt/er2@cache",
+            "redis:u:p@h",
+            " redis://:hunter2@cache",
+        ] {
             assert_eq!(StorePlace::fixed(text), Err(StorePlaceError::Credentials), "{text}");
             let json = format!(r#"{{"kv":{{"sessions":{text:?}}}}}"#);
             let error = serde_json::from_str::<super::super::Grants>(&json).unwrap_err().to_string();

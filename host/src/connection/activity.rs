@@ -110,17 +110,30 @@ impl Activity {
 
     /// The stream was written to, and it took something, or nothing.
     pub(super) fn was_written(&self, something: bool) {
+        if something && self.is_http2.load(Ordering::Relaxed) {
+            self.is_on_its_way();
+        }
+        self.was_flushed(something);
+    }
+
+    /// The stream was flushed, or could not be. h2 does so whenever it is polled,
+    /// also by the clock.
+    pub(super) fn was_flushed(&self, something: bool) {
         let stuck = self.stuck_since.load(Ordering::Relaxed);
-        if something && self.requests.load(Ordering::Relaxed) == 0 {
-            // What was handed over is still on its way.
-            if stuck != 0 || self.is_http2.load(Ordering::Relaxed) {
-                self.idle_since.store(self.millis(Instant::now()), Ordering::Relaxed);
-            }
+        if something && stuck != 0 {
+            self.is_on_its_way();
         }
         if something && stuck != 0 {
             self.stuck_since.store(0, Ordering::Relaxed);
         } else if !something && stuck == 0 {
             self.stuck_since.store(self.millis(Instant::now()), Ordering::Relaxed);
+        }
+    }
+
+    /// What was handed over before the last request ended is still being sent.
+    fn is_on_its_way(&self) {
+        if self.requests.load(Ordering::Relaxed) == 0 {
+            self.idle_since.store(self.millis(Instant::now()), Ordering::Relaxed);
         }
     }
 

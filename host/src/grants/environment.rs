@@ -11,7 +11,7 @@ use wharf_app::{MissingVariable, Value};
 /// not know, and that variable.
 pub(super) fn resolve(
     settings: &BTreeMap<String, Value>,
-    variable: fn(&str) -> Option<String>,
+    variable: impl Fn(&str) -> Option<String> + Copy,
 ) -> Result<Vec<(String, String)>, (String, MissingVariable)> {
     let values = settings.iter().filter_map(|(key, value)| {
         let value = value.resolve(variable).map_err(|missing| (key.clone(), missing)).transpose()?;

@@ -149,6 +149,7 @@ fn a_worker_never_writes_to_the_folder_of_a_store() {
     std::fs::create_dir_all(place("files/sub")).unwrap();
     std::os::unix::fs::symlink(place("kv"), place("files/link")).unwrap();
     std::os::unix::fs::symlink(place("kv"), place("elsewhere")).unwrap();
+    std::os::unix::fs::symlink("files/link", place("chain")).unwrap();
     let kv = |name: &str| format!("kv = {{ default = {:?} }}", place(name).display().to_string());
     let write = |name: &str| mount(&place(name), ", write = true");
     for (grants, store) in [
@@ -160,6 +161,7 @@ fn a_worker_never_writes_to_the_folder_of_a_store() {
         // What leads to the store could be made to lead elsewhere.
         (write("files"), "files/link"),
         (write("files"), "files/link/inner"),
+        (write("files"), "chain"),
     ] {
         // By one worker, and by two in either order.
         let (both, mount, kv) =

@@ -176,6 +176,14 @@ fn a_guest_sees_nothing_that_was_not_believed() {
     assert_eq!(seen["x-forwarded-prefix"], "/admin");
     assert!(!seen.contains_key("x-real-ip") && !seen.contains_key("forwarded"));
 
+    // Nor fields of the kind that the proxy passes on as they came.
+    let mut seen = headers(&claims);
+    let trusted: TrustedProxies = "192.0.2.7".parse().unwrap();
+    let proxy = tcp("192.0.2.7");
+    trusted.client(ForwardedBy::Forwarded, proxy, Secure::Plain, &seen).tell(&mut seen);
+    let expected = [("accept", "*/*"), ("x-forwarded-for", "6.6.6.6"), ("x-forwarded-proto", "http")];
+    assert_eq!(seen, headers(&expected));
+
     let mut seen = headers(&claims);
     client("", Peer::Unix, &claims).tell(&mut seen);
     assert!(!seen.contains_key("x-forwarded-for"));

@@ -28,7 +28,7 @@ use super::cgi::{Caller, Head, HeadError, LARGEST_HEAD, Script, head_length, hos
 use super::instance::{self, State};
 use super::stdio::{self, End, Ending, LimitedBody, Output, Stdin};
 use super::wws::{self, Input, LARGEST_OUTPUT, OutputError};
-use super::{AbortOnDrop, Turn, Worker, chain, deadline_in, declared_length};
+use super::{AbortOnDrop, Turn, Worker, chain, deadline_in, declared_length, drain};
 use crate::body::Body;
 use crate::grants::Grants;
 use crate::log::GuestLog;
@@ -405,11 +405,6 @@ impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
-}
-
-/// Lets a guest write on where nobody wants its output.
-async fn drain(mut output: Output) {
-    while let Some(Ok(_)) = output.frame().await {}
 }
 
 fn wws_input<'a>(request: &'a Parts, body: &'a str, params: &'a Params) -> Input<'a> {

@@ -2,18 +2,23 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use http::header::HOST;
 use http::uri::Authority;
 use http::{HeaderMap, Request, Uri};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use tokio::sync::oneshot;
 use wasmtime::Store;
 use wasmtime::component::{Accessor, InstancePre};
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use wasmtime_wasi_http::p3::Request as ServiceRequest;
 use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
-use wasmtime_wasi_http::{WasiBody, WasiHttpView as _};
+use wasmtime_wasi_http::{Error as HttpError, WasiBody, WasiHttpView as _};
 use wharf_app::Wasi;
 
 use super::GuestResponse;
@@ -100,14 +105,55 @@ async fn serve(
         let received: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(received);
         (request, received)
     });
+    let (ending, ended) = oneshot::channel();
     let response = match service.handle(accessor, request).await? {
-        Ok(response) => Ok(accessor.with(|store| response.into_http(store, received))?),
+        Ok(response) => {
+            let response = accessor.with(|store| response.into_http(store, received))?;
+            Ok(response.map(|body| Awaited { body, ending: Some(ending) }.boxed_unsync()))
+        }
         Err(code) => Err(ErrorCode::InternalError(Some(format!("{code:?}")))),
     };
     // A client that went away is no error of the worker.
     let _ = sender.send(response);
+    let _ = ended.await;
     poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
     Ok(())
+}
+
+/// A body that the call waits for: what the host itself writes to it, as of a file,
+/// is written by the store, which no task of the guest may need any more. It ends
+/// with the call, also one that is the request's or another server's.
+struct Awaited {
+    body: HyperOutgoingBody,
+    ending: Option<oneshot::Sender<()>>,
+}
+
+impl Body for Awaited {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        if self.ending.as_mut().is_some_and(|ending| ending.poll_closed(cx).is_ready()) {
+            return Poll::Ready(Some(Err(HttpError::HttpResponseIncomplete)));
+        }
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if !matches!(frame, Some(Ok(_))) {
+            // Nobody waits if the call was given up just now.
+            self.ending.take().map(|ending| ending.send(()));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// The request with all of its address in one place, as WASI 0.3 has it.

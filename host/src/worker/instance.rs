@@ -66,11 +66,15 @@ impl Instance {
         request: Request<WasiBody>,
         sender: oneshot::Sender<GuestResponse>,
     ) -> wasmtime::Result<()> {
+        let is_first = self.left == self.description.reuse.max(1);
         self.left = self.left.saturating_sub(1);
         let limits = &self.description.limits;
         self.log.renew(limits.log);
         let store = &mut self.store;
-        store.data_mut().budget.renew_cpu_time(limits);
+        // The first request's time began with the instance.
+        if !is_first {
+            store.data_mut().budget.renew_cpu_time(limits);
+        }
         store.set_epoch_deadline(1);
         let cpu_time = store.data().cpu_time();
         cpu_time.measure(self.guest.handle(store, scheme, request, sender)).await

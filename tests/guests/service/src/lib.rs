@@ -3,11 +3,14 @@
 //! It greets `?name=`, sends the body of a POST back in capitals as it comes,
 //! with its trailers, and tells how `?fetch=AUTHORITY` ended. `?trap` traps,
 //! `?spin` never ends, `?sleep` waits for a minute, `?late` traps once half of
-//! its answer is out, and `?after` goes on after it has answered.
+//! its answer is out, and `?after` goes on after it has answered. The body of a PUT
+//! and the `?file=` of its one folder are its answer without passing through it.
 
 use std::time::Duration;
 
 use wasip3::clocks::monotonic_clock;
+use wasip3::filesystem::preopens;
+use wasip3::filesystem::types::{DescriptorFlags, OpenFlags, PathFlags};
 use wasip3::http::client;
 use wasip3::http::types::{ErrorCode, Fields, Method, Request, Response, Scheme};
 use wasip3::wit_bindgen::{StreamResult, spawn_local};
@@ -24,6 +27,8 @@ impl wasip3::exports::http::handler::Guest for Service {
         let (key, value) = query.split_once('=').unwrap_or((query, ""));
         match (request.get_method(), key) {
             (Method::Post, _) => Ok(echo(request)),
+            (Method::Put, _) => Ok(pass(request)),
+            (_, "file") => Ok(file(value).await),
             (_, "trap") => panic!("asked to trap"),
             (_, "spin") => loop {
                 std::hint::spin_loop();
@@ -88,6 +93,22 @@ fn echo(request: Request) -> Response {
         drop(received);
     });
     response
+}
+
+/// The body of `request` itself.
+fn pass(request: Request) -> Response {
+    let (_, done) = wit_future::new(|| Ok(()));
+    let (body, trailers) = Request::consume_body(request, done);
+    Response::new(Fields::new(), Some(body), trailers).0
+}
+
+/// A file, which the host reads once the handler has returned.
+async fn file(name: &str) -> Response {
+    let (folder, _) = preopens::get_directories().pop().expect("a folder is mounted");
+    let file = folder.open_at(PathFlags::empty(), name.into(), OpenFlags::empty(), DescriptorFlags::READ).await;
+    let (content, _read) = file.expect("the file is there").read_via_stream(0);
+    let (_, end) = wit_future::new(|| Ok(None));
+    Response::new(Fields::new(), Some(content), end).0
 }
 
 async fn fetch(authority: &str) -> String {

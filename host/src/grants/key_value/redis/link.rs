@@ -174,8 +174,12 @@ impl Link {
 
     async fn live(&self) -> Result<Arc<Live>, Unanswered> {
         let mut live = self.attempt().await;
-        // A task may have made it long before anybody looked.
-        if live.as_ref().is_ok_and(|live| !live.is_open()) {
+        // The task may have ended long before anybody looked.
+        let is_over = match &live {
+            Ok(live) => !live.is_open(),
+            Err(Failed(at)) => at.elapsed() >= PAUSE,
+        };
+        if is_over {
             live = self.attempt().await;
         }
         match live {
@@ -242,7 +246,13 @@ impl Server {
         let connected = MultiplexedConnection::new_with_config(&info, stream, config).await;
         let (connection, driver) = connected.map_err(|error| self.text(&error))?;
         let driver = tokio::spawn(driver);
-        Ok(Live { connection, since: Instant::now(), driver, given_up: AtomicBool::new(false) })
+        let live = Live { connection, since: Instant::now(), driver, given_up: AtomicBool::new(false) };
+        // A kernel accepts for a server that hangs. Any answer will do: the user may
+        // not have the right to ask.
+        match live.connection.clone().send_packed_command(&redis::cmd("PING")).await {
+            Err(error) if error.is_io_error() => Err(self.text(&error)),
+            _ => Ok(live),
+        }
     }
 
     /// An error as the log is told it. Servers repeat parts of a command that
@@ -256,8 +266,9 @@ impl Server {
         }
         let detail = error.detail().unwrap_or_default();
         let known = detail.split(", with args").next().unwrap_or_default();
-        let known =
-            if self.url.password().is_some_and(|password| known.contains(password)) { "" } else { known };
+        let secrets = [self.url.password(), self.url.user()];
+        let tells = secrets.into_iter().flatten().any(|secret| known.contains(secret));
+        let known = if tells { "" } else { known };
         let text = format!("{} {known}", error.code().unwrap_or("unknown error"));
         let plain = text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c });
         plain.take(LONGEST_TEXT).collect()

@@ -759,16 +759,15 @@ impl Component {
         Ok(())
     }
 
-    /// Gives back the memory which the pooling allocator keeps in slots that are
-    /// not in use and were last used by this component: initial images and pages
-    /// kept resident.
+    /// Gives back the memory which the pooling allocator keeps in a slot that is
+    /// not in use and was last used by this component: its initial image and
+    /// the pages kept resident. Returns whether there was one.
     ///
     /// Instances go on, and further ones map their images anew. With another
     /// allocator this does nothing.
-    pub fn release_unused_memory(&self) {
-        for module in self.inner.static_modules.values() {
-            self.engine().allocator().purge_module(module.id());
-        }
+    pub fn release_unused_memory(&self) -> bool {
+        let mut modules = self.inner.static_modules.values();
+        modules.any(|module| self.engine().allocator().release_unused(module.id()))
     }
 
     /// Looks up a specific export of this component by `name` optionally nested

@@ -272,6 +272,13 @@ pub unsafe trait InstanceAllocator: Send + Sync {
     /// this module from slots in linear memory.
     fn purge_module(&self, module: CompiledModuleId);
 
+    /// Gives back the memory of a slot which isn't in use and was last used by
+    /// the given module. Returns whether there was one.
+    fn release_unused(&self, module: CompiledModuleId) -> bool {
+        let _ = module;
+        false
+    }
+
     /// Use the next available protection key.
     ///
     /// The pooling allocator can use memory protection keys (MPK) for

@@ -820,6 +820,10 @@ unsafe impl InstanceAllocator for PoolingInstanceAllocator {
         self.memories.purge_module(module);
     }
 
+    fn release_unused(&self, module: CompiledModuleId) -> bool {
+        self.memories.release_unused(module)
+    }
+
     fn next_available_pkey(&self) -> Option<ProtectionKey> {
         self.memories.next_available_pkey()
     }

@@ -533,10 +533,16 @@ impl MemoryPool {
         // affine to `module` and reset them, freeing up the index when we're
         // done.
         //
-        // Note that a slot loses its affinity when it's taken here, so this
-        // doesn't see any slot twice unless `module` is instantiated meanwhile,
-        // which happens by `Component::release_unused_memory` only.
-        //
+        // Note that this is only called when the specified `module` won't be
+        // allocated further (the module is being dropped) so this shouldn't hit
+        // any sort of infinite loop since this should be the final operation
+        // working with `module`.
+        while self.release_unused(module) {}
+    }
+
+    /// Makes a slot which isn't in use and was last used by `module` as if it
+    /// had never been used. Returns whether there was one.
+    pub fn release_unused(&self, module: CompiledModuleId) -> bool {
         // TODO: We are given a module id, but key affinity by pair of module id
         // and defined memory index. We are missing any defined memory index or
         // count of how many memories the module defines here. Therefore, we
@@ -552,7 +558,7 @@ impl MemoryPool {
             for i in 0..self.memories_per_instance {
                 use wasmtime_environ::EntityRef;
                 let memory_index = DefinedMemoryIndex::new(i);
-                while let Some(id) = stripe
+                if let Some(id) = stripe
                     .allocator
                     .alloc_affine_and_clear_affinity(module, memory_index)
                 {
@@ -573,9 +579,11 @@ impl MemoryPool {
                     }
 
                     stripe.allocator.free(id, 0);
+                    return true;
                 }
             }
         }
+        false
     }
 
     fn get_base(&self, allocation_index: MemoryAllocationIndex) -> MmapOffset {
