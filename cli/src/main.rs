@@ -22,10 +22,13 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use wharf_host::Log;
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Command};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if matches!(arguments.command, Command::Build(_)) {
+        give_back_large_blocks();
+    }
     output::start_log(&arguments.global);
     let outcome = commands::run(arguments);
     Log.flush();
@@ -36,4 +39,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Keeps glibc from raising the size from which memory is mapped by itself, as it
+/// does when such memory is freed (mallopt(3), `M_MMAP_THRESHOLD`): blocks of the
+/// compressors would fragment its heaps, which grow from layer to layer.
+fn give_back_large_blocks() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it changes a number of the allocator's, which is safe before there is
+    // a second thread (its `MT-Unsafe init`): `main` calls it before it starts any.
+    let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10) };
 }

@@ -80,19 +80,8 @@ pub(crate) struct Build {
     no_precompress: bool,
 }
 
-/// Keeps glibc from raising the size from which memory is mapped by itself, as it
-/// does when such memory is freed (mallopt(3), `M_MMAP_THRESHOLD`): blocks of the
-/// compressors would fragment its heaps, which grow from layer to layer.
-fn give_back_large_blocks() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: it changes a number that `malloc` reads, under the allocator's own
-    // lock; the only thread yet is this one.
-    let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10) };
-}
-
 pub(crate) fn run(args: &Build, global: &Global) -> Result<ExitCode> {
     let places = Places::from_env()?;
-    give_back_large_blocks();
     let project = Project::open(&args.dir)?;
     let settings = &project.config().image;
     // Beside the build, since git takes as long as an unchanged one.

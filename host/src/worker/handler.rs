@@ -109,7 +109,11 @@ async fn serve(
     let response = match service.handle(accessor, request).await? {
         Ok(response) => {
             let response = accessor.with(|store| response.into_http(store, received))?;
-            Ok(response.map(|body| Awaited { body, ending: Some(ending) }.boxed_unsync()))
+            Ok(response.map(|body| match body.is_end_stream() {
+                // Nobody will ask for what is in it.
+                true => body,
+                false => Awaited { body, ending: Some(ending) }.boxed_unsync(),
+            }))
         }
         Err(code) => Err(ErrorCode::InternalError(Some(format!("{code:?}")))),
     };
