@@ -1,4 +1,4 @@
-//! The clock that interrupts guests, and tells when none has run for a while.
+//! The clock that interrupts guests, and gives back memory when none runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,8 +11,7 @@ use wasmtime::component::Component;
 /// Time that a guest may keep a thread before another has its turn.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
 
-/// Time without any guest after which their memory is given back. To map it anew
-/// takes a request less than a millisecond.
+/// Time without any guest after which their memory is given back.
 const REST: Duration = Duration::from_secs(10);
 
 /// A thread that advances the engines' epochs while guests run. Some time after the

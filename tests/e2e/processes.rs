@@ -114,18 +114,18 @@ fn memory_of_guests_is_given_back_when_none_has_run_for_a_while() {
     let mut command = app.command(&network, address);
     command.env("WHARF_PROCESSES", "1");
     let server = Daemon::start("wharf-host", app.scratch(), &mut command);
-    let ask = |query: &str| request(&network, &[], &format!("http://127.0.0.1:8080/api/probe?{query}"));
+    let ask = |query: &str| request(&network, &[], &format!("http://127.0.0.1:8080/api/{query}"));
     assert_eq!(wharf_tests::http::get_when_up(&network, "http://127.0.0.1:8080/").status, 200);
     let held = || Family::of(server.id()).rss();
     let before = held();
-    // Odd: it writes to each page.
-    for _ in 0..4 {
-        assert_eq!(ask("fill=1235").status, 200, "{}", server.log());
+    // Odd: each writes to each page, in a slot of its component's own.
+    for worker in ["probe", "other"] {
+        assert_eq!(ask(&format!("{worker}?fill=1235")).status, 200, "{}", server.log());
     }
     let is_as_before = || (held() < before + isolation::FILLED).then_some(());
     let given_back = wait_for(Duration::from_secs(20), is_as_before);
     assert!(given_back.is_some(), "{} bytes before, {} after a while", before, held());
-    let found = ask("find");
+    let found = ask("probe?find");
     assert_eq!((found.status, found.body.trim_end()), (200, isolation::NOTHING), "an emptied slot works");
 }
 

@@ -118,6 +118,15 @@ fn a_body_that_the_host_makes_is_whole_and_ends_with_its_request() {
 }
 
 #[test]
+fn an_instance_that_answers_by_an_error_may_serve_again() {
+    let (_wharf, _project, server) = served("reuse = 10\n");
+    for _ in 0..2 {
+        assert_eq!(get(&Host, &server.at("/api/service?fail")).status, 500);
+    }
+    assert!(server.daemon.log().contains("failure number 2"), "{}", server.daemon.log());
+}
+
+#[test]
 fn it_reaches_only_what_it_is_granted() {
     let (wharf, project, server) = served("");
     let other = Project::hello();

@@ -1,6 +1,5 @@
 //! What the server holds while nobody asks it anything: processes, memory, files.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,10 +24,6 @@ pub(crate) struct State {
     processes: usize,
     /// In bytes, of all processes.
     rss: u64,
-    /// The same with the initial memory of each worker once in each process: shown,
-    /// to tell images that slots keep from other growth, and not judged. Instances
-    /// that leak would hide in it.
-    once: u64,
     pss: u64,
     descriptors: usize,
 }
@@ -59,7 +54,6 @@ impl State {
         Self {
             processes: family.members().len(),
             rss: family.rss(),
-            once: family.members().iter().map(|process| resident_once(*process)).sum(),
             pss: family.pss(),
             descriptors: family.descriptors(),
         }
@@ -82,45 +76,12 @@ impl State {
     }
 }
 
-/// Memory of a process, in bytes, with each private image of machine code's file
-/// once: by its place in the file, from `/proc/PID/smaps` (proc_pid_smaps(5)). 0, if
-/// it has ended.
-fn resident_once(process: u32) -> u64 {
-    let maps = fs_err::read_to_string(format!("/proc/{process}/smaps")).unwrap_or_default();
-    let mut images: BTreeMap<(&str, &str), u64> = BTreeMap::new();
-    let (mut image, mut other) = (None, 0);
-    for line in maps.lines() {
-        let mut words = line.split_whitespace();
-        match words.next() {
-            Some("Rss:") => {
-                let kib: u64 = words.next().and_then(|kib| kib.parse().ok()).unwrap_or_default();
-                match image {
-                    Some(image) => {
-                        let most = images.entry(image).or_default();
-                        *most = kib.max(*most);
-                    }
-                    None => other += kib,
-                }
-            }
-            // `START-END rw-p OFFSET DEVICE INODE PATH`
-            Some(range) if !range.ends_with(':') => {
-                let (mode, offset) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-                let file = words.nth(2).filter(|file| file.ends_with(".cwasm") && mode == "rw-p");
-                image = file.map(|file| (file, offset));
-            }
-            _ => {}
-        }
-    }
-    (images.values().sum::<u64>() + other) << 10
-}
-
 /// After the warm-up and at the end.
 pub(crate) fn table(before: &State, after: &State) -> String {
     let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1024.0 / 1024.0);
     let rows = [
         ("processes", before.processes.to_string(), after.processes.to_string()),
         ("RSS", mebibytes(before.rss), mebibytes(after.rss)),
-        ("RSS, images once", mebibytes(before.once), mebibytes(after.once)),
         ("PSS", mebibytes(before.pss), mebibytes(after.pss)),
         ("open files", before.descriptors.to_string(), after.descriptors.to_string()),
     ];

@@ -115,7 +115,11 @@ async fn serve(
                 false => Awaited { body, ending: Some(ending) }.boxed_unsync(),
             }))
         }
-        Err(code) => Err(ErrorCode::InternalError(Some(format!("{code:?}")))),
+        Err(code) => {
+            // There is no body to wait for.
+            drop(ending);
+            Err(ErrorCode::InternalError(Some(format!("{code:?}"))))
+        }
     };
     // A client that went away is no error of the worker.
     let _ = sender.send(response);

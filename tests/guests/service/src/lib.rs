@@ -5,7 +5,9 @@
 //! `?spin` never ends, `?sleep` waits for a minute, `?late` traps once half of
 //! its answer is out, and `?after` goes on after it has answered. The body of a PUT
 //! and the `?file=` of its one folder are its answer without passing through it.
+//! `?fail` answers by an error, and counts how often this instance did.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use wasip3::clocks::monotonic_clock;
@@ -20,6 +22,8 @@ wasip3::http::service::export!(Service);
 
 struct Service;
 
+static FAILURES: AtomicU32 = AtomicU32::new(0);
+
 impl wasip3::exports::http::handler::Guest for Service {
     async fn handle(request: Request) -> Result<Response, ErrorCode> {
         let target = request.get_path_with_query().unwrap_or_default();
@@ -29,6 +33,10 @@ impl wasip3::exports::http::handler::Guest for Service {
             (Method::Post, _) => Ok(echo(request)),
             (Method::Put, _) => Ok(pass(request)),
             (_, "file") => Ok(file(value).await),
+            (_, "fail") => {
+                eprintln!("failure number {}", FAILURES.fetch_add(1, Ordering::Relaxed) + 1);
+                Err(ErrorCode::InternalError(None))
+            }
             (_, "trap") => panic!("asked to trap"),
             (_, "spin") => loop {
                 std::hint::spin_loop();
