@@ -12,10 +12,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tracing::error;
@@ -31,6 +33,9 @@ const CONNECTIONS: usize = 4;
 
 /// Time that a writer waits for writers of other processes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time between two attempts where SQLite itself does not wait.
+const BUSY_PAUSE: Duration = Duration::from_millis(2);
 
 /// Marks a database as one of these: "whkv" (PRAGMA application_id).
 const APPLICATION: i32 = 0x7768_6b76;
@@ -279,7 +284,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 /// Makes the tables of a new database, and refuses one of another's.
 fn prepare(connection: &mut Connection) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // It stays with the file. Before the transaction: it can't change in one.
-    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    let mode = write_ahead(connection)?;
     if mode != "wal" {
         return Err(
             format!("expected a file system that can be written ahead on, found mode {mode:?}").into()
@@ -303,4 +308,24 @@ fn prepare(connection: &mut Connection) -> Result<(), Box<dyn std::error::Error 
     }
     transaction.commit()?;
     Ok(())
+}
+
+/// Asks for the journal that is written ahead; answers the mode that it got.
+///
+/// The file's lock goes from shared to exclusive for this, and SQLite does not
+/// wait on that way, whatever the busy time-out: of two that open a new store
+/// at the same moment each could wait for the other. So the loser tries again.
+fn write_ahead(connection: &Connection) -> rusqlite::Result<String> {
+    let start = Instant::now();
+    loop {
+        match connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)) {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && start.elapsed() < BUSY_TIMEOUT =>
+            {
+                std::thread::sleep(BUSY_PAUSE);
+            }
+            result => return result,
+        }
+    }
 }

@@ -51,6 +51,17 @@ fn what_was_set_is_there_after_a_restart() {
 }
 
 #[test]
+fn a_new_store_may_be_opened_by_many_at_once() {
+    for _ in 0..100 {
+        let folder = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| drop(open(folder.path())))).collect();
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        });
+    }
+}
+
+#[test]
 fn increments_of_many_at_a_time_are_all_counted() {
     let folder = tempfile::tempdir().unwrap();
     // Each has its own connections and its own order of writers, as processes
