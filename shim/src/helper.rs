@@ -22,6 +22,8 @@ use crate::{cleanup, log, sys};
 
 mod client;
 mod create;
+mod exec;
+mod update;
 
 pub(crate) use client::{Helper, own_program};
 
@@ -40,6 +42,10 @@ pub(crate) enum Request {
         /// Its bundle.
         bundle: PathBuf,
     },
+    /// Run a further process in it.
+    Exec(Box<ExecRequest>),
+    /// Set new limits.
+    Update(Box<UpdateRequest>),
     /// Remove all that is left of it.
     Delete {
         /// The container.
@@ -64,6 +70,30 @@ pub(crate) struct CreateRequest {
     pub(crate) systemd_cgroup: bool,
 }
 
+/// A process to run in a container.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ExecRequest {
+    /// The container's bundle.
+    pub(crate) bundle: PathBuf,
+    /// The runtime spec's `process`, as JSON.
+    pub(crate) process: String,
+    /// The socket in the bundle that takes its terminal, if it is to have one.
+    pub(crate) console: Option<String>,
+    /// Its standard streams.
+    pub(crate) streams: Streams,
+}
+
+/// New limits of a container.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct UpdateRequest {
+    /// Its id.
+    pub(crate) id: String,
+    /// Its bundle.
+    pub(crate) bundle: PathBuf,
+    /// The runtime spec's `resources`, as JSON.
+    pub(crate) resources: String,
+}
+
 /// A container that was created.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Created {
@@ -75,6 +105,17 @@ pub(crate) struct Created {
     pub(crate) own_pid_namespace: bool,
     /// Whether starting it takes a helper.
     pub(crate) has_start_hooks: bool,
+    /// Columns and rows that its terminal begins with, if it is told.
+    pub(crate) console_size: Option<(u16, u16)>,
+}
+
+/// A process that was started in a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Started {
+    /// The process.
+    pub(crate) pid: i32,
+    /// Columns and rows that its terminal begins with, if it is told.
+    pub(crate) console_size: Option<(u16, u16)>,
 }
 
 /// A helper's answer.
@@ -82,6 +123,8 @@ pub(crate) struct Created {
 pub(crate) enum Answer {
     /// To [`Request::Create`].
     Created(Created),
+    /// To [`Request::Exec`].
+    Started(Started),
     /// To the others.
     Done,
     /// It was not done.
@@ -103,8 +146,6 @@ pub(crate) struct Failure {
 pub(crate) enum FailureKind {
     /// There is such a container already.
     AlreadyExists,
-    /// We can't do that yet.
-    Unimplemented,
     /// The helper ended midway: what it did is not undone.
     HelperDied,
     /// Anything else.
@@ -157,6 +198,8 @@ pub(crate) fn run(_work: Option<&str>) -> Result<()> {
     let answer = match request {
         Request::Create(request) => create::create(&request).map(Answer::Created),
         Request::Start { id, bundle } => create::start(&id, &Bundle::new(bundle)),
+        Request::Exec(request) => exec::exec(&request).map(Answer::Started),
+        Request::Update(request) => update::update(&request),
         Request::Delete { id, bundle } => delete(&id, &Bundle::new(bundle)),
     };
     let mut answer = serde_json::to_vec(&answer.unwrap_or_else(Answer::Failed))?;

@@ -17,13 +17,17 @@ use nix::sys::stat::fstat;
 use nix::unistd::{Uid, fchown};
 use serde::{Deserialize, Serialize};
 
+/// Begins the address of a fifo that is opened for writing alone: that of a
+/// logging program, whose end the writer is to notice.
+pub(crate) const LOGGED: &str = "logged://";
+
 /// Where the streams of a container go, as in the create request: paths,
 /// empty for none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Streams {
     /// A fifo, or empty.
     pub(crate) stdin: String,
-    /// A fifo, a `file://` address, or empty.
+    /// A fifo, a `file://` or `binary://` address, or empty.
     pub(crate) stdout: String,
     /// As `stdout`.
     pub(crate) stderr: String,
@@ -45,9 +49,9 @@ pub(crate) enum StreamError {
         #[source]
         source: io::Error,
     },
-    /// A way of logging that we do not have yet.
-    #[error("cannot send {name} to {path:?}: not yet implemented, use a fifo or file://")]
-    Unimplemented {
+    /// No way of logging that we know.
+    #[error("cannot send {name} to {path:?}: expected a fifo, file:// or binary://")]
+    Unknown {
         /// Which stream.
         name: &'static str,
         /// Where it should go.
@@ -112,9 +116,10 @@ fn open_output(name: &'static str, path: &str, uid: u32) -> Result<OwnedFd, Stre
         None => File::options().read(true).write(true).open(path),
         Some(("fifo", path)) => File::options().read(true).write(true).open(path),
         Some(("file", path)) => append(Path::new(path)),
+        Some(("logged", path)) => File::options().write(true).open(path),
         Some(_) => {
             let path = path.to_owned();
-            return Err(StreamError::Unimplemented { name, path });
+            return Err(StreamError::Unknown { name, path });
         }
     };
     let output = OwnedFd::from(output.map_err(failed)?);
@@ -184,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_appended_to_and_a_logging_program_is_named_as_missing() {
+    fn a_file_is_appended_to_and_an_unknown_address_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/log");
         let address = format!("file://{}", path.display());
@@ -193,7 +198,7 @@ mod tests {
             File::from(output).write_all(b"line\n").unwrap();
         }
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "line\nline\n");
-        let error = open_output("stderr", "binary:///x", 0).unwrap_err();
-        assert!(matches!(error, StreamError::Unimplemented { .. }));
+        let error = open_output("stderr", "npipe:///x", 0).unwrap_err();
+        assert!(matches!(error, StreamError::Unknown { .. }));
     }
 }

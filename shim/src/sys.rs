@@ -7,11 +7,13 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::Command;
 
 use tokio::io::unix::AsyncFd;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::unistd::{ForkResult, Pid};
 
 /// Where our own descriptors go in a process that becomes a container's init,
 /// so that the low numbers are free for those that the program is given.
@@ -78,6 +80,48 @@ pub(crate) fn execute(
         );
     }
     io::Error::last_os_error()
+}
+
+/// Makes a copy of this process: nothing in the copy, its id in this one.
+///
+/// # Errors
+/// `fork(2)`; or this process has more than one thread.
+pub(crate) fn fork() -> io::Result<Option<Pid>> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("this process has several threads"));
+    }
+    // SAFETY: with a single thread, checked above, no lock of the copy is held
+    // by a thread that it does not have.
+    Ok(match unsafe { nix::unistd::fork()? } {
+        ForkResult::Child => None,
+        ForkResult::Parent { child } => Some(child),
+    })
+}
+
+/// Has `command` run with each of `passed` as [`FIRST_PASSED`], and so on. They
+/// must come from [`duplicate_high`], and stay open until it runs.
+///
+/// # Errors
+/// One has too low a number.
+pub(crate) fn pass_descriptors(command: &mut Command, passed: Vec<OwnedFd>) -> io::Result<()> {
+    use std::os::unix::process::CommandExt;
+    if passed.iter().any(|fd| fd.as_raw_fd() < OWN_DESCRIPTORS) {
+        return Err(io::Error::other("a descriptor to pass has too low a number"));
+    }
+    let place = move || {
+        for (target, fd) in (FIRST_PASSED..).zip(&passed) {
+            // SAFETY: both are plain numbers. What this process has at
+            // `target` is needed by none but the parent, which has its own.
+            if unsafe { libc::dup2(fd.as_raw_fd(), target) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec it calls only `dup2`, which is
+    // async-signal-safe, and allocates nothing.
+    unsafe { command.pre_exec(place) };
+    Ok(())
 }
 
 /// `struct mount_attr` of `mount_setattr(2)`.
@@ -150,7 +194,7 @@ fn clone_read_only(path: &Path) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// `prctl(2)`, or the parent, which must be `parent`, has died already.
-pub(crate) fn die_with_parent(parent: nix::unistd::Pid) -> io::Result<()> {
+pub(crate) fn die_with_parent(parent: Pid) -> io::Result<()> {
     // SAFETY: this option takes one number and no pointer.
     if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } < 0 {
         return Err(io::Error::last_os_error());

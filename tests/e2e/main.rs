@@ -26,3 +26,4 @@ mod reproducible;
 mod serve;
 mod service;
 mod supply;
+mod tasks;

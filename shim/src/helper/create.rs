@@ -73,10 +73,7 @@ pub(super) fn create(request: &CreateRequest) -> Result<Created, Failure> {
         failure
     })?;
     try_create(request, &bundle).map_err(|error| {
-        let mut failure = Failure::from_error(&error);
-        if matches!(error, CreateError::Streams(StreamError::Unimplemented { .. })) {
-            failure.kind = FailureKind::Unimplemented;
-        }
+        let failure = Failure::from_error(&error);
         if let Err(error) = cleanup::remove(&bundle) {
             tracing::warn!(%error, "cannot clean up after a failed create");
         }
@@ -96,6 +93,11 @@ fn try_create(request: &CreateRequest, bundle: &Bundle) -> Result<Created, Creat
         Kind::App(manifest) => Some(prepare_app(&manifest, &mut spec, &rootfs)?),
     };
     bundle.save_edited_spec(&spec)?;
+    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
+    let systemd_cgroup = request.systemd_cgroup || path.is_some_and(spec::is_systemd_path);
+    // libcontainer keeps ours for a user that has none. In a user namespace
+    // that forbids it we have none that count.
+    let _ = nix::unistd::setgroups(&[]);
     if let Some(score) = oom_score {
         adjust_oom_score(score);
     }
@@ -109,17 +111,22 @@ fn try_create(request: &CreateRequest, bundle: &Bundle) -> Result<Created, Creat
         let [stdin, stdout, stderr] = request.streams.open(user(&spec)?.uid())?;
         builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr)
     };
+    let is_app = host.is_some();
     let builder = match host {
         Some(host) => builder.with_executor(host),
         None => builder.with_executor(Native),
     };
-    let container =
-        builder.as_init(bundle.state()).with_systemd(request.systemd_cgroup).with_detach(true).build()?;
+    let container = builder.as_init(bundle.state()).with_systemd(systemd_cgroup).with_detach(true).build()?;
 
     let pid = container.pid().ok_or(CreateError::Process)?.as_raw();
     let cgroup = Cgroup::of_process(pid).map_err(CreateError::Cgroup)?;
-    let record =
-        Record { pid, started: started(pid).ok_or(CreateError::Process)?, cgroup: cgroup.folders().to_vec() };
+    let record = Record {
+        pid,
+        started: started(pid).ok_or(CreateError::Process)?,
+        cgroup: cgroup.folders().to_vec(),
+        is_app,
+        systemd_cgroup,
+    };
     bundle.save_record(&record)?;
     let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref());
     Ok(Created {
@@ -127,6 +134,7 @@ fn try_create(request: &CreateRequest, bundle: &Bundle) -> Result<Created, Creat
         cgroup: record.cgroup,
         own_pid_namespace: spec::has_own_pid_namespace(&spec),
         has_start_hooks: hooks.is_some_and(|hooks| !hooks.is_empty()),
+        console_size: spec.process().as_ref().and_then(spec::console_size),
     })
 }
 
@@ -158,7 +166,7 @@ fn user(spec: &Spec) -> Result<&User, SpecError> {
 
 /// Sets how early the kernel ends the container when memory is short. Its
 /// processes inherit it from this one.
-fn adjust_oom_score(wanted: i32) {
+pub(super) fn adjust_oom_score(wanted: i32) {
     let file = "/proc/self/oom_score_adj";
     let set = |score: i32| fs::write(file, score.to_string());
     let Err(error) = set(wanted) else {
