@@ -21,6 +21,8 @@ mod cgroup;
 mod cleanup;
 mod console;
 mod container;
+#[allow(dead_code, unused_imports, reason = "the cache's commands and plain Wasm images are to use it")]
+mod containerd;
 mod events;
 mod executor;
 mod helper;
