@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use crate::sys;
 
+pub(crate) mod limited;
+
 /// Longest wait for killed processes to be gone. One in an uninterruptible
 /// system call may take longer; then removing the cgroup fails and says so.
 const PATIENCE: Duration = Duration::from_secs(5);

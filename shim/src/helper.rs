@@ -4,7 +4,8 @@
 //! It is `containerd-shim-wasm-v1 helper WORK`, for people to see; what it is
 //! to do comes as one line of JSON through the socket at its standard input,
 //! and its answer goes back the same way. Its standard error, and the warnings
-//! of libcontainer, go to a file in memory that the server reads afterwards.
+//! of libcontainer, go to a file in memory that the server reads afterwards. The
+//! processes that compile are started by it in turn: see [`compilation`].
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsFd;
@@ -15,6 +16,7 @@ use anyhow::{Context, Result};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use crate::aot::compilation;
 use crate::bundle::Bundle;
 use crate::rootfs::Mount;
 use crate::stdio::Streams;
@@ -183,11 +185,22 @@ struct Envelope {
     request: Request,
 }
 
-/// Does what the server asks for. `_work` only names it to people.
+/// Does what the words after [`ACTION`] say: what the server asks for, whose
+/// word only names it to people, or a helper's own further work.
 ///
 /// # Errors
-/// The server can't be talked to.
-pub(crate) fn run(_work: Option<&str>) -> Result<()> {
+/// The server can't be talked to, or the work fails.
+pub(crate) fn run(mut words: impl Iterator<Item = String>) -> Result<()> {
+    let work = words.next().unwrap_or_default();
+    let done = match (work.as_str(), words.next()) {
+        (compilation::OVERSEE, Some(order)) => compilation::oversee(&order),
+        (compilation::BECOME_COMPILER, Some(order)) => compilation::become_compiler(&order),
+        _ => return serve(),
+    };
+    done.or_else(|error| compilation::fail(&error))
+}
+
+fn serve() -> Result<()> {
     let control = sys::take_stdin().context("a helper is started by the shim alone")?;
     let control = UnixStream::from(control);
     log::to_file(sys::duplicate_high(io::stderr().as_fd())?);

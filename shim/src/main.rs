@@ -57,7 +57,7 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let mut words = std::env::args().skip(1);
     if words.next().as_deref() == Some(helper::ACTION) {
-        return helper::run(words.next().as_deref());
+        return helper::run(words);
     }
     let arguments = Arguments::parse(std::env::args().skip(1))?;
     match arguments.action {

@@ -17,6 +17,8 @@ use nix::sys::stat::fstat;
 use nix::unistd::{Uid, fchown};
 use serde::{Deserialize, Serialize};
 
+use crate::sys;
+
 /// Begins the address of a fifo that is opened for writing alone: that of a
 /// logging program, whose end the writer is to notice.
 pub(crate) const LOGGED: &str = "logged://";
@@ -75,6 +77,18 @@ impl Streams {
         ])
     }
 
+    /// Standard error, for lines of our own before the container starts: none
+    /// where it is a terminal, which is opened later, or can't be opened, which
+    /// [`Streams::open`] reports. Writing to it does not wait.
+    pub(crate) fn open_log(&self) -> Option<File> {
+        if self.terminal || self.stderr.is_empty() {
+            return None;
+        }
+        let log = output("stderr", &self.stderr).ok()?;
+        sys::set_nonblocking(&log).ok()?;
+        Some(log.into())
+    }
+
     /// The server's own writer of standard input: while it is open, the
     /// container sees no end of it, though a client detaches. `close_io`
     /// closes it.
@@ -111,6 +125,13 @@ fn open_input(path: &str, uid: u32) -> Result<OwnedFd, StreamError> {
 
 fn open_output(name: &'static str, path: &str, uid: u32) -> Result<OwnedFd, StreamError> {
     let failed = |source| StreamError::Open { name, path: path.to_owned(), source };
+    let output = output(name, path)?;
+    give(&output, uid).map_err(failed)?;
+    Ok(output)
+}
+
+fn output(name: &'static str, path: &str) -> Result<OwnedFd, StreamError> {
+    let failed = |source| StreamError::Open { name, path: path.to_owned(), source };
     let output = match path.split_once("://") {
         None if path.is_empty() => File::options().write(true).open("/dev/null"),
         None => File::options().read(true).write(true).open(path),
@@ -122,9 +143,7 @@ fn open_output(name: &'static str, path: &str, uid: u32) -> Result<OwnedFd, Stre
             return Err(StreamError::Unknown { name, path });
         }
     };
-    let output = OwnedFd::from(output.map_err(failed)?);
-    give(&output, uid).map_err(failed)?;
-    Ok(output)
+    Ok(output.map_err(failed)?.into())
 }
 
 fn append(path: &Path) -> io::Result<File> {

@@ -4,7 +4,6 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
@@ -134,36 +133,32 @@ struct MountAttributes {
     user_namespace: u64,
 }
 
-/// Opens the file at `path` for reading, on a private read-only mount of it.
-///
-/// Whoever is given the descriptor can't open it again for writing through
-/// `/proc/self/fd`, not even as root: a container can't overwrite the node's
-/// own program or precompiled code (compare CVE-2019-5736). Where the kernel
-/// or the privileges don't allow it, this is a plain open.
+/// Opens the file at `path` for reading, as [`read_only`] has it.
 ///
 /// # Errors
 /// The file can't be opened.
 pub(crate) fn open_read_only(path: &Path) -> io::Result<File> {
-    let Ok(tree) = clone_read_only(path) else {
-        return File::options().read(true).open(path);
-    };
-    File::options()
-        .read(true)
-        .open(format!("/proc/self/fd/{}", tree.as_raw_fd()))
-        .or_else(|_| File::options().read(true).open(path))
+    File::options().read(true).open(path).map(read_only)
 }
 
-fn clone_read_only(path: &Path) -> io::Result<OwnedFd> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: `path` ends with NUL and outlives the call.
-    let tree = unsafe {
-        libc::syscall(
-            libc::SYS_open_tree,
-            libc::AT_FDCWD,
-            path.as_ptr(),
-            libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC,
-        )
-    };
+/// The same file on a private read-only mount of it.
+///
+/// Whoever is given the descriptor can't open it again for writing through
+/// `/proc/self/fd`, not even as root: a container can't overwrite the node's
+/// own program or precompiled code (compare CVE-2019-5736). Where the kernel
+/// or the privileges don't allow it, this is the file as it is.
+pub(crate) fn read_only(file: File) -> File {
+    let reopened = clone_read_only(&file)
+        .and_then(|tree| File::options().read(true).open(format!("/proc/self/fd/{}", tree.as_raw_fd())));
+    reopened.unwrap_or(file)
+}
+
+fn clone_read_only(file: &File) -> io::Result<OwnedFd> {
+    let itself: &CStr = c"";
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH.cast_unsigned();
+    // SAFETY: the descriptor is open, the path ends with NUL, and both outlive
+    // the call.
+    let tree = unsafe { libc::syscall(libc::SYS_open_tree, file.as_raw_fd(), itself.as_ptr(), flags) };
     let tree = RawFd::try_from(tree).map_err(io::Error::other)?;
     if tree < 0 {
         return Err(io::Error::last_os_error());
@@ -171,14 +166,13 @@ fn clone_read_only(path: &Path) -> io::Result<OwnedFd> {
     // SAFETY: the kernel has just returned this descriptor and nobody else has it.
     let tree = unsafe { OwnedFd::from_raw_fd(tree) };
     let attributes = MountAttributes { set: libc::MOUNT_ATTR_RDONLY, ..MountAttributes::default() };
-    let empty: &CStr = c"";
     // SAFETY: `attributes` is laid out as the kernel expects, its size is
     // given, and it and the empty path outlive the call.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
             tree.as_raw_fd(),
-            empty.as_ptr(),
+            itself.as_ptr(),
             libc::AT_EMPTY_PATH,
             &raw const attributes,
             size_of::<MountAttributes>(),
@@ -204,6 +198,19 @@ pub(crate) fn die_with_parent(parent: Pid) -> io::Result<()> {
     } else {
         Err(io::Error::other("the shim that started this has ended"))
     }
+}
+
+/// Has the kernel give this process, and those that it starts, the CPU later
+/// than others.
+///
+/// # Errors
+/// `setpriority(2)`.
+pub(crate) fn lower_priority() -> io::Result<()> {
+    // SAFETY: this call takes three numbers; 0 is this process.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// Makes this process the parent of all orphans among its descendants.

@@ -10,10 +10,10 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
 use oci_spec::runtime::{Process, Spec, User};
-use wharf_app::{Manifest, Sha256};
+use wharf_app::{Component, Manifest, Sha256};
 
 use super::{Answer, CreateRequest, Created, Failure, FailureKind};
-use crate::aot::{AotError, Cache};
+use crate::aot::{AotError, Cache, Progress};
 use crate::bundle::{Bundle, BundleError, Record};
 use crate::cgroup::Cgroup;
 use crate::cleanup::{self, started};
@@ -23,7 +23,7 @@ use crate::node::{self, NodeError};
 use crate::recognition::{Kind, RecognitionError, recognise};
 use crate::rootfs::{MountError, Rootfs, mount_all};
 use crate::spec::{self, SpecError};
-use crate::stdio::StreamError;
+use crate::stdio::{StreamError, Streams};
 
 /// Why a container can't be created.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +90,7 @@ fn try_create(request: &CreateRequest, bundle: &Bundle) -> Result<Created, Creat
     let rootfs = Rootfs::open(root.path()).map_err(CreateError::Rootfs)?;
     let host = match recognise(&spec, &rootfs)? {
         Kind::Native => None,
-        Kind::App(manifest) => Some(prepare_app(&manifest, &mut spec, &rootfs)?),
+        Kind::App(manifest) => Some(prepare_app(&manifest, &mut spec, &rootfs, &request.streams)?),
     };
     bundle.save_edited_spec(&spec)?;
     let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
@@ -139,24 +139,37 @@ fn try_create(request: &CreateRequest, bundle: &Bundle) -> Result<Created, Creat
 }
 
 /// Has the container serve the app by the node's host.
-fn prepare_app(manifest: &Manifest, spec: &mut Spec, rootfs: &Rootfs) -> Result<Host, CreateError> {
+fn prepare_app(
+    manifest: &Manifest,
+    spec: &mut Spec,
+    rootfs: &Rootfs,
+    streams: &Streams,
+) -> Result<Host, CreateError> {
     let name = || manifest.name.clone();
     let program =
         node::open_host(user(spec)?).map_err(|source| CreateError::Host { name: name(), source })?;
-    let components =
-        precompile(manifest, rootfs).map_err(|source| CreateError::Precompile { name: name(), source })?;
+    let components = precompile(manifest, rootfs, streams)
+        .map_err(|source| CreateError::Precompile { name: name(), source })?;
     let (digests, code): (Vec<Sha256>, Vec<OwnedFd>) = components.into_iter().unzip();
     spec::serve_app(spec, &digests)?;
     Host::new(&program.into(), &code).map_err(CreateError::Descriptors)
 }
 
-fn precompile(manifest: &Manifest, rootfs: &Rootfs) -> Result<Vec<(Sha256, OwnedFd)>, AotError> {
+fn precompile(
+    manifest: &Manifest,
+    rootfs: &Rootfs,
+    streams: &Streams,
+) -> Result<Vec<(Sha256, OwnedFd)>, AotError> {
     if manifest.components.is_empty() {
         return Ok(Vec::new());
     }
     let cache = Cache::open()?;
-    let components = manifest.components.iter();
-    components.map(|component| Ok((component.sha256, cache.get(component, rootfs)?))).collect()
+    let mut progress = Progress::of_container(streams);
+    let get = |component: &Component| {
+        let source = || rootfs.read(&format!("/app/{}", component.file));
+        Ok((component.sha256, cache.get(component, source, &mut progress)?))
+    };
+    manifest.components.iter().map(get).collect()
 }
 
 fn user(spec: &Spec) -> Result<&User, SpecError> {
