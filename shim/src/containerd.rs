@@ -8,10 +8,18 @@
 
 mod client;
 mod grpc;
+mod image;
 mod messages;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use client::{Blob, Client, ContainerdError};
-pub(crate) use messages::{Container, Descriptor, Image};
+pub(crate) use client::Client;
+pub(crate) use image::ImageError;
+pub(crate) use messages::Descriptor;
+#[allow(unused_imports, reason = "for images of plain Wasm")]
+pub(crate) use {
+    client::ContainerdError,
+    image::Manifest,
+    messages::{Container, Image},
+};

@@ -4,7 +4,8 @@
 //! containerd calls this program by its actions, [`bootstrap`] (`start`) and
 //! [`cleanup`] (`delete`). `start` leaves the [`server`] behind, one process a
 //! pod, which answers the [`service`] for its [`pod`]. Whatever needs a single thread, mounts
-//! or libcontainer is done by a [`helper`], the same program started anew.
+//! or libcontainer is done by a [`helper`], the same program started anew. People call it for
+//! the node's [`cache`] of precompiled components.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -17,11 +18,11 @@ mod aot;
 mod arguments;
 mod bootstrap;
 mod bundle;
+mod cache;
 mod cgroup;
 mod cleanup;
 mod console;
 mod container;
-#[allow(dead_code, unused_imports, reason = "the cache's commands and plain Wasm images are to use it")]
 mod containerd;
 mod events;
 mod executor;
@@ -56,8 +57,10 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let mut words = std::env::args().skip(1);
-    if words.next().as_deref() == Some(helper::ACTION) {
-        return helper::run(words);
+    match words.next().as_deref() {
+        Some(helper::ACTION) => return helper::run(words),
+        Some(cache::ACTION) => return cache::run(words),
+        _ => {}
     }
     let arguments = Arguments::parse(std::env::args().skip(1))?;
     match arguments.action {

@@ -8,6 +8,7 @@
 mod arm64;
 mod browser;
 mod build;
+mod cache;
 mod commands;
 mod containerd;
 mod demo;

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use containerd_shim_protos::protobuf::rt::skip_field_for_tag;
 use containerd_shim_protos::protobuf::{CodedInputStream, CodedOutputStream, Result};
+use serde::Deserialize;
 
 /// `containerd.services.containers.v1.Container`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,8 +26,9 @@ pub(crate) struct Image {
     pub(crate) target: Descriptor,
 }
 
-/// `containerd.types.Descriptor`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// `containerd.types.Descriptor`, and the same in an OCI image's JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Descriptor {
     /// What the blob is.
     pub(crate) media_type: String,

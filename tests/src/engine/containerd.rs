@@ -30,6 +30,16 @@ impl Containerd {
     #[track_caller]
     #[must_use]
     pub fn start(generation: Generation) -> Self {
+        Self::start_with(generation, &[])
+    }
+
+    /// The same with more variables in its environment, which shims inherit.
+    ///
+    /// # Panics
+    /// If it doesn't answer in time.
+    #[track_caller]
+    #[must_use]
+    pub fn start_with(generation: Generation, environment: &[(&str, &OsStr)]) -> Self {
         let network = Namespace::create();
         // Short: a socket's path has at most 107 bytes.
         let folder = tempfile::Builder::new().prefix("wharf-").tempdir().expect("a folder can be made");
@@ -44,6 +54,7 @@ impl Containerd {
         fs_err::write(&file, settings).expect("the configuration can be written");
         let mut command = network.command(generation.program("usr/bin/containerd").as_os_str());
         command.arg("--config").arg(&file).env("PATH", generation.path());
+        command.envs(environment.iter().copied());
         let daemon = Daemon::start("containerd", folder.path(), &mut command);
         let mut containerd = Self { daemon: None, folder, generation, network };
         let mut daemon = daemon;
@@ -91,6 +102,7 @@ impl Containerd {
     pub fn beside(&self, program: &Path) -> Command {
         let mut command = self.network.command(program.as_os_str());
         command.env("PATH", self.generation.path()).env("CONTAINERD_ADDRESS", self.socket());
+        command.env("CONTAINERD_NAMESPACE", self.namespace());
         command
     }
 
