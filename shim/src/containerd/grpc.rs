@@ -115,7 +115,7 @@ impl Channel {
         if response.headers().contains_key(STATUS) {
             check_status(response.headers())?;
         }
-        Ok(Messages { body: response.into_body(), buffer: BytesMut::new() })
+        Ok(Messages { body: response.into_body(), buffer: BytesMut::new(), ended: false })
     }
 }
 
@@ -129,6 +129,8 @@ const STATUS: &str = "grpc-status";
 pub(super) struct Messages {
     body: RecvStream,
     buffer: BytesMut,
+    /// The status, which comes once, was good.
+    ended: bool,
 }
 
 impl Messages {
@@ -141,6 +143,9 @@ impl Messages {
             if let Some(message) = self.take_message()? {
                 return Ok(Some(message));
             }
+            if self.ended {
+                return Ok(None);
+            }
             let data = timeout(PATIENCE, self.body.data()).await.map_err(|_| GrpcError::Timeout)?;
             match data {
                 Some(Ok(data)) => {
@@ -152,7 +157,7 @@ impl Messages {
                 Some(Err(error)) => return Err(error.into()),
                 None => {
                     self.end().await?;
-                    return Ok(None);
+                    self.ended = true;
                 }
             }
         }

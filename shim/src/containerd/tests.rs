@@ -115,7 +115,9 @@ fn a_blob_is_read_to_its_end() {
     let folder = serve(1);
     let client = connect(folder.path());
     let mut content = Vec::new();
-    client.blob("sha256:1").unwrap().read_to_end(&mut content).unwrap();
+    let mut blob = client.blob("sha256:1").unwrap();
+    blob.read_to_end(&mut content).unwrap();
+    assert_eq!(blob.read(&mut [0; 8]).unwrap(), 0, "the end stays the end");
     assert_eq!(content.len(), 40_003);
     assert!(content.ends_with(b"aend"));
 }
