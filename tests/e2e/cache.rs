@@ -1,14 +1,14 @@
 //! The node's cache of precompiled components: compiled once, checked, bounded
 //! and shared.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 use wharf_tests::engine::{Containerd, Generation};
 use wharf_tests::http::{get, try_get};
-use wharf_tests::process::{Daemon, Outcome, run, wait_for};
+use wharf_tests::process::{Daemon, Outcome, run};
 use wharf_tests::project::Project;
 use wharf_tests::registry::{ADDRESS, Registry};
 use wharf_tests::testbed;
@@ -169,19 +169,24 @@ fn shares_compilation_and_pages(generation: Generation) {
     let reference = node.pull_hello("1", b'a');
     node.write_compiler("sleep 1");
     let names = ["one", "two", "three", "four"];
-    let run =
-        |name| node.containerd.start_ctr(name, &["run", "--rm", "--runtime", RUNTIME, &reference, name]);
-    let mut apps: Vec<Daemon> = names.iter().map(|name| run(name)).collect();
-    let inits: Vec<u32> = names.iter().map(|name| node.containerd.init_of(name)).collect();
+    let url = |at: usize| format!("http://127.0.0.1:{}/api/hello?name=x", 8080 + at);
+    let run = |(at, name): (usize, &&str)| {
+        let address = format!("WHARF_ADDR=127.0.0.1:{}", 8080 + at);
+        let run = ["run", "--rm", "--runtime", RUNTIME, "--net-host", "--env", &address, &reference, name];
+        node.containerd.start_ctr(name, &run)
+    };
+    let mut apps: Vec<Daemon> = names.iter().enumerate().map(run).collect();
+    let network = node.containerd.network();
+    for (at, app) in apps.iter_mut().enumerate() {
+        assert_eq!(app.wait_until("it answered", |_| try_get(network, &url(at))).status, 200);
+    }
     assert_eq!(node.runs(), 1, "expected one compilation");
     assert_eq!(node.entries().len(), 1);
 
-    // Each has touched the code: it was loaded.
-    let is_loaded = || {
-        let mapped: Vec<_> = inits.iter().map(|init| mapped(*init)).collect();
-        mapped.iter().all(|mapped| mapped.rss > 0).then_some(mapped)
-    };
-    let mapped = wait_for(Duration::from_secs(10), is_loaded).expect("no code was mapped");
+    let [code] = &node.files("cwasm")[..] else { panic!("expected one file of code") };
+    let code = fs_err::metadata(code).expect("the code is there").ino();
+    let mapped = names.map(|name| mapped(node.containerd.init_of(name), code));
+    assert!(mapped.iter().all(|mapped| mapped.rss > 0), "expected code to be mapped");
     let rss: u64 = mapped.iter().map(|mapped| mapped.rss).sum();
     let pss: u64 = mapped.iter().map(|mapped| mapped.pss).sum();
     let most = mapped.iter().map(|mapped| mapped.rss).max().unwrap_or_default();
@@ -191,28 +196,38 @@ fn shares_compilation_and_pages(generation: Generation) {
     }
 }
 
-/// What a process has mapped of files with machine code, in kB.
+/// What a process and its children have mapped of a file, in kB.
 struct Mapped {
     rss: u64,
     pss: u64,
 }
 
-fn mapped(process: u32) -> Mapped {
-    let mut mapped = Mapped { rss: 0, pss: 0 };
+/// The file is known by its inode: it is the root of a mount of its own, so its
+/// name is `/`.
+fn mapped(process: u32, inode: u64) -> Mapped {
+    let mut total = Mapped { rss: 0, pss: 0 };
+    let children =
+        fs_err::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
+    for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
+        let child = mapped(child, inode);
+        total.rss += child.rss;
+        total.pss += child.pss;
+    }
     let maps = fs_err::read_to_string(format!("/proc/{process}/smaps")).unwrap_or_default();
-    let mut is_code = false;
+    let (inode, mut is_code) = (inode.to_string(), false);
     for line in maps.lines() {
         let mut fields = line.split_whitespace();
         match (fields.next(), fields.next()) {
-            (Some("Rss:"), Some(value)) if is_code => mapped.rss += value.parse().unwrap_or(0),
-            (Some("Pss:"), Some(value)) if is_code => mapped.pss += value.parse().unwrap_or(0),
+            (Some("Rss:"), Some(value)) if is_code => total.rss += value.parse().unwrap_or(0),
+            (Some("Pss:"), Some(value)) if is_code => total.pss += value.parse().unwrap_or(0),
             (Some(first), _) if !first.ends_with(':') => {
-                is_code = line.trim_end_matches(" (deleted)").ends_with(".cwasm");
+                // RANGE ACCESS OFFSET DEVICE INODE PATH
+                is_code = fields.nth(2) == Some(inode.as_str());
             }
             _ => {}
         }
     }
-    mapped
+    total
 }
 
 fn warms(generation: Generation) {
@@ -311,14 +326,14 @@ fn tells_progress(generation: Generation) {
 }
 
 fn bounds_the_compiler(generation: Generation) {
-    let node = Node::start(generation, &[("WHARF_COMPILE_MEMORY", "16MiB"), ("WHARF_COMPILE_TIMEOUT", "2s")]);
+    let node = Node::start(generation, &[("WHARF_COMPILE_MEMORY", "4MiB"), ("WHARF_COMPILE_TIMEOUT", "2s")]);
     let reference = node.pull_hello("1", b'a');
     let refused = |name| {
-        let run = ["run", "--rm", "--runtime", RUNTIME, &reference, name];
+        let run = ["run", "--detach", "--runtime", RUNTIME, &reference, name];
         node.containerd.ctr(&run).exited(1).stderr
     };
     let memory = refused("memory");
-    let expected = "cannot compile component \"workers/api/hello.wasm\": the compiler needs more memory than 16.0 MiB: \
+    let expected = "cannot compile component \"workers/api/hello.wasm\": the compiler needs more memory than 4.0 MiB: \
                     set WHARF_COMPILE_MEMORY to more";
     assert!(unquoted(&memory).contains(expected), "{memory}");
     node.write_compiler("exec sleep 60");
