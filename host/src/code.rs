@@ -107,15 +107,21 @@ impl HostCode {
     pub(crate) fn load(&self, runtime: &Runtime, component: &Description) -> Result<Component, CodeError> {
         match self {
             Self::Image(dir) => dir.load(runtime, component),
+            Self::Descriptors(_) => load(runtime, component.wasi, &self.path(&component.sha256)?),
+        }
+    }
+
+    /// The file with the code of the component `sha256`.
+    ///
+    /// By name and not by mapping it here: wasmtime then maps the initial
+    /// memory from the file as well, so that all containers share its pages.
+    pub(crate) fn path(&self, sha256: &Sha256) -> Result<PathBuf, CodeError> {
+        match self {
+            Self::Image(dir) => Ok(dir.path(sha256)),
             Self::Descriptors(descriptors) => {
-                let sha256 = component.sha256;
-                let descriptor = descriptors
-                    .get(&sha256)
-                    .ok_or_else(|| CodeError::Missing { sha256, place: FDS_VARIABLE.into() })?;
-                // By name and not by mapping it here: wasmtime then maps the
-                // initial memory from the file as well, so that all
-                // containers share its pages.
-                load(runtime, component.wasi, Path::new(&format!("/proc/self/fd/{descriptor}")))
+                let missing = || CodeError::Missing { sha256: *sha256, place: FDS_VARIABLE.into() };
+                let descriptor = descriptors.get(sha256).ok_or_else(missing)?;
+                Ok(format!("/proc/self/fd/{descriptor}").into())
             }
         }
     }

@@ -70,6 +70,14 @@ fn pooled(wasi: Wasi) -> wasmtime::Result<Engine> {
     })
 }
 
+/// An engine for one program that has the process to itself.
+///
+/// # Errors
+/// The CPU lacks a feature that code is compiled for.
+pub(crate) fn plain_engine(wasi: Wasi) -> wasmtime::Result<Engine> {
+    Engine::new(&config(wasi))
+}
+
 /// What both ends must agree on.
 fn config(wasi: Wasi) -> Config {
     let mut config = Config::new();
@@ -187,20 +195,14 @@ mod compiler {
         /// The file can't be read; the cause names it.
         #[error("cannot read component")]
         Read(#[source] std::io::Error),
-        /// Not a valid component.
-        #[error("cannot compile {file}: expected a valid WebAssembly component")]
+        /// Damaged, or made for another engine.
+        #[error("cannot compile {file}: expected valid WebAssembly")]
         Invalid {
             /// The file.
             file: String,
             /// What is wrong with it.
             #[source]
             source: Box<dyn std::error::Error + Send + Sync>,
-        },
-        /// A core module.
-        #[error("cannot compile {file}: expected a component, found a core module")]
-        CoreModule {
-            /// The file.
-            file: String,
         },
         /// Not WebAssembly at all.
         #[error("cannot compile {file}: expected WebAssembly, found something else")]
@@ -215,11 +217,6 @@ mod compiler {
         #[must_use]
         pub fn hint(&self) -> Option<String> {
             match self {
-                Self::CoreModule { .. } => Some(
-                    "build it for wasm32-wasip2, or put it into a project: `wharf build` makes \
-                     components of modules that have a main function"
-                        .into(),
-                ),
                 Self::Invalid { .. } | Self::NotWasm { .. } => {
                     Some("the file may be truncated: build it again".into())
                 }
@@ -256,7 +253,7 @@ mod compiler {
             format!("{:016x}", hasher.finish())
         }
 
-        /// Machine code of the component in the file `path`.
+        /// Machine code of the component, or core module, in the file `path`.
         ///
         /// # Errors
         /// [`CompileError`]: it can't be read, or is not a valid component.
@@ -265,18 +262,16 @@ mod compiler {
             let file = path.display().to_string();
             // The preamble: "\0asm", a version, and the layer (component
             // model, Binary.md: 0 is a core module, 1 a component).
-            match wasm.get(..8) {
-                Some([0, b'a', b's', b'm', _, _, 1, 0]) => {}
-                Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => return Err(CompileError::CoreModule { file }),
+            let code = match wasm.get(..8) {
+                Some([0, b'a', b's', b'm', _, _, 1, 0]) => match wharf_app::wasi_of(&wasm) {
+                    Wasi::V02 => self.engine.precompile_component(&wasm),
+                    Wasi::V03 => self.concurrent.precompile_component(&wasm),
+                },
+                // Only plain programs are modules: the host of an app refuses them.
+                Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => self.engine.precompile_module(&wasm),
                 _ => return Err(CompileError::NotWasm { file }),
-            }
-            let engine = match wharf_app::wasi_of(&wasm) {
-                Wasi::V02 => &self.engine,
-                Wasi::V03 => &self.concurrent,
             };
-            engine
-                .precompile_component(&wasm)
-                .map_err(|error| CompileError::Invalid { file, source: error.into() })
+            code.map_err(|error| CompileError::Invalid { file, source: error.into() })
         }
     }
 

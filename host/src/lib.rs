@@ -33,6 +33,7 @@ mod observe;
 pub mod operator;
 mod outcome;
 mod processes;
+pub mod program;
 mod proxies;
 mod range;
 mod sending;

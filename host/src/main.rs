@@ -14,9 +14,10 @@ use tracing::{error, info};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 use wharf_app::MANIFEST_FILE;
+use wharf_host::program::{Program, Running};
 use wharf_host::{
     Admin, App, AppError, AppSource, BindError, Crew, Health, HostCode, Layout, Log, Membership, Metrics,
-    Runtime, Server, Settings, Tls, TlsError, operator, raise_descriptor_limit,
+    Runtime, Server, Settings, SettingsError, Tls, TlsError, operator, program, raise_descriptor_limit,
 };
 
 const USAGE: &str = "\
@@ -58,24 +59,29 @@ Example: WHARF_APP=./app/wharf.json WHARF_ADDR=127.0.0.1:8080 wharf-host
 
 #[allow(clippy::print_stdout, clippy::print_stderr)]
 fn main() -> ExitCode {
-    match env::args().nth(1).as_deref() {
-        None => {}
-        Some("--version" | "-V") => {
-            println!("wharf-host {}", env!("CARGO_PKG_VERSION"));
-            return ExitCode::SUCCESS;
-        }
-        Some("--help" | "-h") => {
-            print!("{USAGE}");
-            return ExitCode::SUCCESS;
-        }
-        Some("routes" | "health" | "dump") => {}
-        Some(other) => {
-            eprintln!("error: unexpected argument {other:?}\n\n{USAGE}");
-            return ExitCode::from(2);
-        }
-    }
-    match run(env::args().nth(1).as_deref()) {
-        Ok(()) => ExitCode::SUCCESS,
+    let ended = match Program::from_env() {
+        Ok(Some(program)) => run_program(program),
+        // Of a program, the arguments are its own.
+        Ok(None) => match env::args().nth(1).as_deref() {
+            None => serve_app(load).map(|()| ExitCode::SUCCESS),
+            Some("--version" | "-V") => {
+                println!("wharf-host {}", env!("CARGO_PKG_VERSION"));
+                Ok(ExitCode::SUCCESS)
+            }
+            Some("--help" | "-h") => {
+                print!("{USAGE}");
+                Ok(ExitCode::SUCCESS)
+            }
+            Some(command @ ("routes" | "health" | "dump")) => answer(command).map(|()| ExitCode::SUCCESS),
+            Some(other) => {
+                eprintln!("error: unexpected argument {other:?}\n\n{USAGE}");
+                Ok(ExitCode::from(2))
+            }
+        },
+        Err(error) => Err(error.into()),
+    };
+    match ended {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             let hint = error.downcast_ref::<BindError>().and_then(BindError::hint);
@@ -89,28 +95,55 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Option<&str>) -> anyhow::Result<()> {
-    let variable = |name: &str| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-    let settings = Settings::from_variables(variable)?;
-    let answer = match command {
-        None => None,
-        Some("routes") => Some(operator::routes(&manifest_path())?),
-        Some("health") => Some(operator::health(&settings).map(|()| "ok\n".to_owned())?),
-        Some(_) => Some(operator::dump(&manifest_path(), variable)?),
-    };
-    if let Some(answer) = answer {
-        return Ok(std::io::stdout().write_all(answer.as_bytes())?);
+/// Runs a plain program to its end, or serves it.
+fn run_program(program: Program) -> anyhow::Result<ExitCode> {
+    // One thread more than the guest's, which hears signals while it computes.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let code = HostCode::from_env(&manifest_path())?;
+    let running = runtime.block_on(async {
+        program::end_by_signals()?;
+        anyhow::Ok(program.run(code).await?)
+    });
+    // Not to wait for a thread that reads standard input.
+    runtime.shutdown_background();
+    match running? {
+        Running::Ended(code) => Ok(code),
+        Running::Serves(source) => {
+            serve_app(|| Ok(App::load(&Runtime::new()?, *source)?)).map(|()| ExitCode::SUCCESS)
+        }
     }
+}
+
+/// Answers an operator who asks beside the host that serves.
+fn answer(command: &str) -> anyhow::Result<()> {
+    let answer = match command {
+        "routes" => operator::routes(&manifest_path())?,
+        "health" => operator::health(&settings()?).map(|()| "ok\n".to_owned())?,
+        _ => operator::dump(&manifest_path(), variable)?,
+    };
+    Ok(std::io::stdout().write_all(answer.as_bytes())?)
+}
+
+fn variable(name: &str) -> Option<String> {
+    env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+fn settings() -> Result<Settings, SettingsError> {
+    Settings::from_variables(variable)
+}
+
+fn serve_app(load: impl FnOnce() -> anyhow::Result<App>) -> anyhow::Result<()> {
+    let settings = settings()?;
     start_log()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let served = runtime.block_on(serve(settings));
+    let served = runtime.block_on(serve(settings, load));
     // A thread may still read a file for a client that does not take it.
     runtime.shutdown_timeout(Duration::from_secs(1));
     Log.flush();
     served
 }
 
-async fn serve(mut settings: Settings) -> anyhow::Result<()> {
+async fn serve(mut settings: Settings, load: impl FnOnce() -> anyhow::Result<App>) -> anyhow::Result<()> {
     // Before anything that takes time: as process 1 the kernel drops signals
     // that nobody asked for, and a stop during the start must not be lost.
     let mut terminate = signal(SignalKind::terminate())?;
@@ -125,14 +158,15 @@ async fn serve(mut settings: Settings) -> anyhow::Result<()> {
     let limit = raise_descriptor_limit();
     settings.serve.max_connections = settings.serve.max_connections.min(limit);
     match Membership::from_env()? {
-        None => serve_first(settings, hangup, stop).await,
-        Some(membership) => serve_further(settings, membership, hangup, stop).await,
+        None => serve_first(settings, load, hangup, stop).await,
+        Some(membership) => serve_further(settings, load, membership, hangup, stop).await,
     }
 }
 
 /// Serves as the process that was started from outside.
 async fn serve_first(
     settings: Settings,
+    load: impl FnOnce() -> anyhow::Result<App>,
     hangup: Signal,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
@@ -175,6 +209,7 @@ async fn serve_first(
 /// Serves beside the process that started this one.
 async fn serve_further(
     settings: Settings,
+    load: impl FnOnce() -> anyhow::Result<App>,
     membership: Membership,
     hangup: Signal,
     stop: impl Future<Output = ()>,

@@ -15,11 +15,6 @@ mod messages;
 mod tests;
 
 pub(crate) use client::Client;
+pub(crate) use client::ContainerdError;
 pub(crate) use image::ImageError;
 pub(crate) use messages::Descriptor;
-#[allow(unused_imports, reason = "for images of plain Wasm")]
-pub(crate) use {
-    client::ContainerdError,
-    image::Manifest,
-    messages::{Container, Image},
-};

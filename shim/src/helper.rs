@@ -25,6 +25,7 @@ use crate::{cleanup, log, sys};
 mod client;
 mod create;
 mod exec;
+mod program;
 mod update;
 
 pub(crate) use client::{Helper, own_program};
@@ -70,6 +71,17 @@ pub(crate) struct CreateRequest {
     pub(crate) streams: Streams,
     /// Whether systemd manages its cgroup.
     pub(crate) systemd_cgroup: bool,
+    /// containerd, which knows its image.
+    pub(crate) containerd: Containerd,
+}
+
+/// A containerd.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Containerd {
+    /// Path of its socket.
+    pub(crate) address: String,
+    /// The namespace in it that we serve.
+    pub(crate) namespace: String,
 }
 
 /// A process to run in a container.

@@ -210,6 +210,14 @@ impl Rootfs {
         Ok(Self { folder })
     }
 
+    /// Whether there is anything at `path`, as the container would find it.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        openat2(&self.folder, path.trim_start_matches('/'), how).is_ok()
+    }
+
     /// Opens a regular file for reading. Links in the image are followed as
     /// the container would follow them: none leads out of it.
     ///

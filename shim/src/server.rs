@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use crate::arguments::Arguments;
 use crate::bootstrap::EVENTS_ADDRESS;
 use crate::events::Publisher;
+use crate::helper::Containerd;
 use crate::pod::Pod;
 use crate::reaper::Reaper;
 use crate::service::TaskService;
@@ -60,8 +61,10 @@ async fn run(arguments: &Arguments, listener: UnixListener, events: &str) -> Res
     let publisher = Publisher::start(events, &arguments.namespace);
     let pod = Arc::new(Pod::new(reaper, publisher.clone(), arguments.namespace.clone()));
 
+    let containerd =
+        Containerd { address: arguments.address.clone(), namespace: arguments.namespace.clone() };
     let listener = Listener::try_from(listener).context("cannot listen")?;
-    let mut server = Server::new().add_listener(listener).register_service(services(&pod));
+    let mut server = Server::new().add_listener(listener).register_service(services(&pod, &containerd));
     server.start().await?;
 
     let mut terminate = signal(SignalKind::terminate())?;
@@ -89,8 +92,8 @@ async fn run(arguments: &Arguments, listener: UnixListener, events: &str) -> Res
 
 /// The task service under the names of both versions, which have the same
 /// messages: containerd 1 knows only v2.
-fn services(pod: &Arc<Pod>) -> HashMap<String, Service> {
-    let task: Arc<dyn Task + Send + Sync> = Arc::new(TaskService::new(Arc::clone(pod)));
+fn services(pod: &Arc<Pod>, containerd: &Containerd) -> HashMap<String, Service> {
+    let task: Arc<dyn Task + Send + Sync> = Arc::new(TaskService::new(Arc::clone(pod), containerd.clone()));
     let mut services = create_task(Arc::clone(&task));
     let second = create_task(task).into_iter();
     services.extend(second.map(|(name, service)| (name.replace(".v3.", ".v2."), service)));
@@ -105,7 +108,7 @@ mod tests {
     async fn both_versions_of_the_task_service_are_served() {
         let publisher = Publisher::start("/no/such/socket", "test");
         let pod = Arc::new(Pod::new(Arc::new(Reaper::default()), publisher, "test".to_owned()));
-        let services = services(&pod);
+        let services = services(&pod, &Containerd::default());
         let mut names: Vec<_> = services.keys().map(String::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["containerd.task.v2.Task", "containerd.task.v3.Task"]);

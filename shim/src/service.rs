@@ -19,7 +19,7 @@ use containerd_shim_protos::ttrpc::r#async::TtrpcContext;
 use containerd_shim_protos::ttrpc::{self, Code, get_status};
 
 use crate::cleanup::timestamp;
-use crate::helper::{CreateRequest, FailureKind};
+use crate::helper::{Containerd, CreateRequest, FailureKind};
 use crate::metrics;
 use crate::pod::{Pod, TaskError};
 use crate::process::Phase;
@@ -32,12 +32,13 @@ const OPTIONS: &str = "containerd.runc.v1.Options";
 /// The task API of a pod.
 pub(crate) struct TaskService {
     pod: Arc<Pod>,
+    containerd: Containerd,
 }
 
 impl TaskService {
-    /// The one that serves `pod`.
-    pub(crate) fn new(pod: Arc<Pod>) -> Self {
-        Self { pod }
+    /// The one that serves `pod` to `containerd`.
+    pub(crate) fn new(pod: Arc<Pod>, containerd: Containerd) -> Self {
+        Self { pod, containerd }
     }
 }
 
@@ -75,7 +76,7 @@ fn json(any: Option<&Any>, kind: &str, what: &'static str) -> Result<String, Tas
 }
 
 /// What a helper must know to create the container.
-fn create_request(request: &CreateTaskRequest) -> CreateRequest {
+fn create_request(request: &CreateTaskRequest, containerd: &Containerd) -> CreateRequest {
     let options = request.options.as_ref().filter(|any| any.type_url.ends_with(OPTIONS));
     let options = options.and_then(|any| Options::parse_from_bytes(&any.value).ok());
     let mounts = request.rootfs.iter().map(|mount| Mount {
@@ -95,6 +96,7 @@ fn create_request(request: &CreateTaskRequest) -> CreateRequest {
             terminal: request.terminal,
         },
         systemd_cgroup: options.is_some_and(|options| options.systemd_cgroup),
+        containerd: containerd.clone(),
     }
 }
 
@@ -108,7 +110,7 @@ impl Task for TaskService {
         if !request.checkpoint.is_empty() {
             return Err(TaskError::Unimplemented("restoring a checkpoint").into());
         }
-        let pid = self.pod.create(create_request(&request), request.rootfs).await?;
+        let pid = self.pod.create(create_request(&request, &self.containerd), request.rootfs).await?;
         Ok(CreateTaskResponse { pid, ..CreateTaskResponse::default() })
     }
 

@@ -7,12 +7,16 @@ use std::path::Path;
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, LinuxNamespaceType, Process, Spec};
 use wharf_app::Sha256;
 
-use crate::recognition::{HOST, MANIFEST};
+use crate::recognition::{HOST, MANIFEST, Program};
 use crate::sys::FIRST_PASSED;
 
 /// Environment variable of the host: `SHA256=FD,…`, precompiled components.
 /// It is always set: without it the host would believe the image's own code.
 const PRECOMPILED: &str = "WHARF_AOT_FDS";
+
+/// Environment variable of the host: `SHA256`, the plain program to run in
+/// place of an app, and `#NAME` if one of its functions is to be called.
+const PROGRAM: &str = "WHARF_PROGRAM";
 
 /// Environment variable of the host: the manifest, which must be the one that
 /// we have read.
@@ -61,10 +65,7 @@ pub(crate) fn serve_app(spec: &mut Spec, components: &[Sha256]) -> Result<(), Sp
     }
     process.set_args(Some(arguments));
 
-    let mut environment = process.env().clone().unwrap_or_default();
-    // Only we name descriptors and manifest: the image's word is not to be
-    // believed.
-    environment.retain(|entry| !matches!(entry.split('=').next(), Some(PRECOMPILED | APP)));
+    let mut environment = own_environment(process);
     let mut list = format!("{PRECOMPILED}=");
     for (component, descriptor) in components.iter().zip(FIRST_PASSED..) {
         let comma = if descriptor == FIRST_PASSED { "" } else { "," };
@@ -76,6 +77,35 @@ pub(crate) fn serve_app(spec: &mut Spec, components: &[Sha256]) -> Result<(), Sp
     process.set_env(Some(environment));
     process.set_no_new_privileges(Some(true));
     Ok(())
+}
+
+/// Has the container run a plain program by the node's host, which gets its
+/// code as a descriptor. The arguments stay: they are the program's.
+///
+/// # Errors
+/// [`SpecError`].
+pub(crate) fn run_program(spec: &mut Spec, program: &Program, component: &Sha256) -> Result<(), SpecError> {
+    let process = spec.process_mut().as_mut().ok_or(SpecError::Missing("process"))?;
+    let mut arguments = process.args().clone().unwrap_or_default();
+    if let Some(first) = arguments.first_mut() {
+        first.clone_from(&program.path);
+    }
+    process.set_args(Some(arguments));
+    let mut environment = own_environment(process);
+    environment.push(format!("{PRECOMPILED}={component}={FIRST_PASSED}"));
+    let function = program.function.as_ref().map(|function| format!("#{function}")).unwrap_or_default();
+    environment.push(format!("{PROGRAM}={component}{function}"));
+    process.set_env(Some(environment));
+    process.set_no_new_privileges(Some(true));
+    Ok(())
+}
+
+/// The container's environment, but for what only we may tell the host: the
+/// image's word is not to be believed.
+fn own_environment(process: &Process) -> Vec<String> {
+    let mut environment = process.env().clone().unwrap_or_default();
+    environment.retain(|entry| !matches!(entry.split('=').next(), Some(PRECOMPILED | APP | PROGRAM)));
+    environment
 }
 
 /// Makes sets of capabilities that are left out empty ones. libcontainer would
@@ -155,6 +185,22 @@ mod tests {
         let expected = ["A=b".to_owned(), list, "WHARF_APP=/app/wharf.json".to_owned()];
         assert_eq!(environment, &expected);
         assert_eq!(process.no_new_privileges(), Some(true));
+    }
+
+    #[test]
+    fn a_program_keeps_its_arguments_and_is_given_its_code() {
+        let mut spec = Spec::default();
+        let process = spec.process_mut().as_mut().unwrap();
+        process.set_args(Some(vec!["a.wasm#go".into(), "--flag".into()]));
+        process.set_env(Some(vec!["A=b".into(), "WHARF_PROGRAM=other".into()]));
+        let (program, code) =
+            (Program { path: "/a.wasm".into(), function: Some("go".into()) }, Sha256::of(b"1"));
+        run_program(&mut spec, &program, &code).unwrap();
+        let process = spec.process().as_ref().unwrap();
+        assert_eq!(process.args().as_ref().unwrap(), &["/a.wasm", "--flag"]);
+        let expected =
+            ["A=b".to_owned(), format!("WHARF_AOT_FDS={code}=3"), format!("WHARF_PROGRAM={code}#go")];
+        assert_eq!(process.env().as_deref(), Some(&expected[..]));
     }
 
     #[test]

@@ -69,7 +69,6 @@ impl Client {
     ///
     /// # Errors
     /// [`ContainerdError::Get`].
-    #[allow(dead_code, reason = "images of plain Wasm are found by it")]
     pub(crate) fn container(&self, id: &str) -> Result<Container, ContainerdError> {
         let response = self.get("/containerd.services.containers.v1.Containers/Get", id);
         let container = response.and_then(|response| Ok(messages::container(&response)?));

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response};
 use tokio::net::UnixListener;
 
+use super::messages::{Container, Image};
 use super::*;
 
 /// Serves `calls` calls on a socket in a new folder.

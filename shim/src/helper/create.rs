@@ -12,6 +12,7 @@ use libcontainer::syscall::syscall::SyscallType;
 use oci_spec::runtime::{Process, Spec, User};
 use wharf_app::{Component, Manifest, Sha256};
 
+use super::program::{self, ProgramError};
 use super::{Answer, CreateRequest, Created, Failure, FailureKind};
 use crate::aot::{AotError, Cache, Progress};
 use crate::bundle::{Bundle, BundleError, Record};
@@ -50,6 +51,8 @@ enum CreateError {
         #[source]
         source: AotError,
     },
+    #[error(transparent)]
+    Program(#[from] ProgramError),
     #[error("cannot pass files to the container")]
     Descriptors(#[source] io::Error),
     #[error(transparent)]
@@ -88,9 +91,13 @@ fn try_create(request: &CreateRequest, bundle: &Bundle) -> Result<Created, Creat
     spec::prepare(&mut spec, bundle.path())?;
     let root = spec.root().as_ref().ok_or(SpecError::Missing("root"))?;
     let rootfs = Rootfs::open(root.path()).map_err(CreateError::Rootfs)?;
-    let host = match recognise(&spec, &rootfs)? {
+    let kind = recognise(&spec, &rootfs)?;
+    let is_app = matches!(kind, Kind::App(_));
+    let host = match kind {
         Kind::Native => None,
         Kind::App(manifest) => Some(prepare_app(&manifest, &mut spec, &rootfs, &request.streams)?),
+        Kind::Program(program) => Some(program::prepare(&program, &mut spec, &rootfs, &request.streams)?),
+        Kind::Absent(program) => program::prepare_of_layer(&program, &mut spec, request)?,
     };
     bundle.save_edited_spec(&spec)?;
     let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
@@ -111,7 +118,6 @@ fn try_create(request: &CreateRequest, bundle: &Bundle) -> Result<Created, Creat
         let [stdin, stdout, stderr] = request.streams.open(user(&spec)?.uid())?;
         builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr)
     };
-    let is_app = host.is_some();
     let builder = match host {
         Some(host) => builder.with_executor(host),
         None => builder.with_executor(Native),
@@ -172,7 +178,7 @@ fn precompile(
     manifest.components.iter().map(get).collect()
 }
 
-fn user(spec: &Spec) -> Result<&User, SpecError> {
+pub(super) fn user(spec: &Spec) -> Result<&User, SpecError> {
     let process = spec.process().as_ref().ok_or(SpecError::Missing("process"))?;
     Ok(process.user())
 }
