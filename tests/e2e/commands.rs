@@ -10,7 +10,7 @@ use wharf_tests::testbed;
 use wharf_tests::wharf::{Wharf, text};
 
 /// A program of tests/e2e/guests in Go, for WASI preview 1.
-fn go(wharf: &Wharf, name: &str) -> Vec<u8> {
+pub(crate) fn go(wharf: &Wharf, name: &str) -> Vec<u8> {
     let source = testbed::repository().join("tests/e2e/guests").join(format!("{name}.go"));
     let made = wharf.scratch().join(format!("{name}.wasm"));
     let mut go = Command::new("go");
@@ -20,17 +20,18 @@ fn go(wharf: &Wharf, name: &str) -> Vec<u8> {
     fs_err::read(made).expect("the guest was built")
 }
 
-/// The same in Rust.
-fn rust(wharf: &Wharf, name: &str) -> Vec<u8> {
+/// The same in Rust, for a target of WASI.
+pub(crate) fn rust(wharf: &Wharf, name: &str, target: &str) -> Vec<u8> {
     let script = testbed::repository().join("tests/testbed/wasm-toolchain.sh");
     let toolchain = run(&mut Command::new(script)).output();
     let source = testbed::repository().join("tests/e2e/guests").join(format!("{name}.rs"));
-    let made = wharf.scratch().join(format!("{name}.wasm"));
+    let made = wharf.scratch().join(format!("{name}-{target}.wasm"));
+    let target = format!("--target={target}");
     let mut rustc = Command::new(format!("{toolchain}/bin/rustc"));
     // cargo's LD_LIBRARY_PATH has it load the other toolchain's libraries, and
     // by their place it would look for std there.
     rustc.arg(format!("--sysroot={toolchain}"));
-    rustc.args(["--edition=2024", "--target=wasm32-wasip1", "-O", "-o", text(&made), text(&source)]);
+    rustc.args(["--edition=2024", &target, "-O", "-o", text(&made), text(&source)]);
     run(&mut rustc).succeeded();
     fs_err::read(made).expect("the guest was built")
 }
@@ -48,7 +49,7 @@ fn a_program_by_gos_own_compiler_is_refused_with_a_hint() {
 fn a_rust_program_answers_by_the_wws_protocol() {
     let wharf = Wharf::new();
     let project = Project::empty()
-        .with("[id].wasm", rust(&wharf, "wws"))
+        .with("[id].wasm", rust(&wharf, "wws", "wasm32-wasip1"))
         .with("wharf.toml", "[workers.\"[id]\"]\nabi = \"wws\"\n");
     let server = wharf.serve(text(project.path()));
     let answer = request(&Host, &["--data", "\"quoted\""], &server.at("/7?q=1"));

@@ -20,6 +20,7 @@ mod interop;
 mod isolation;
 mod large;
 mod login;
+mod plain;
 mod processes;
 mod protocol;
 mod push;

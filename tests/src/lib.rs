@@ -15,6 +15,7 @@ pub mod http;
 pub mod isolation;
 pub mod layout;
 pub mod network;
+pub mod plain;
 pub mod process;
 pub mod project;
 pub mod proxy;
