@@ -10,6 +10,7 @@ mod browser;
 mod build;
 mod commands;
 mod containerd;
+mod cri;
 mod demo;
 mod docker;
 mod dockerfile;
