@@ -218,7 +218,8 @@ fn executes(generation: Generation, handler: Handler) {
     terminal.send(Stream::STDIN, b"until stty size | grep 123; do sleep 0.1; done\n");
     terminal.wait_for(Stream::STDOUT, "45 123\r\n");
     // A terminal's own interrupt ends what runs in it, not the shell.
-    terminal.send(Stream::STDIN, b"sh -c \"trap 'echo int''errupted; exit' INT; echo wai''ting; sleep 100\"\n");
+    terminal
+        .send(Stream::STDIN, b"sh -c \"trap 'echo int''errupted; exit' INT; echo wai''ting; sleep 100\"\n");
     terminal.wait_for(Stream::STDOUT, "waiting");
     terminal.send(Stream::STDIN, b"\x03");
     terminal.wait_for(Stream::STDOUT, "interrupted");
@@ -271,6 +272,7 @@ fn limits(generation: Generation, handler: Handler) {
     let bed = Bed::make(generation, handler);
     let node = &bed.node;
     let pod = bed.pod();
+    // As these name no namespaces, they share one of processes with pause.
     let limited = |mebibytes| {
         let resources =
             LinuxContainerResources { memory_limit_in_bytes: mebibytes * MEBIBYTE, ..Default::default() };

@@ -3,6 +3,7 @@
 mod pods;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
@@ -14,7 +15,7 @@ use crate::cri::messages::{
 };
 use crate::fixture::{PAUSE, save_pause};
 use crate::network::{Namespace, Network as _};
-use crate::process::run;
+use crate::process::{run, wait_for};
 use crate::testbed;
 use crate::wharf::text;
 
@@ -68,7 +69,7 @@ impl Node {
         let archive = node.containerd.folder().join("pause.tar");
         save_pause(&archive);
         node.ctr(&["images", "import", text(&archive)]);
-        node.client.must::<Empty>("RuntimeService/Version", &Empty {});
+        node.wait_until_ready();
         node
     }
 
@@ -116,6 +117,15 @@ impl Node {
         self.containerd.end(signal);
         meanwhile();
         self.containerd.launch();
+        self.wait_until_ready();
+    }
+
+    /// containerd answers before its CRI service has found the pods of the last run.
+    #[track_caller]
+    fn wait_until_ready(&self) {
+        let list = || self.client.call::<ListPodSandboxResponse>("RuntimeService/ListPodSandbox", &Empty {});
+        let ready = wait_for(Duration::from_secs(30), || list().ok());
+        assert!(ready.is_some(), "the CRI is not ready: {:?}", list());
     }
 
     /// What there is of pods beside containerd itself: processes, mounts, network

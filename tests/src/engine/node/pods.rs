@@ -8,10 +8,11 @@ use crate::cri::Status;
 use crate::cri::messages::{
     AttachRequest, ContainerConfig, ContainerId, ContainerMetadata, ContainerStats, ContainerStatsResponse,
     ContainerStatus, ContainerStatusRequest, ContainerStatusResponse, CreateContainerRequest, Empty,
-    ExecRequest, ExecSyncRequest, ExecSyncResponse, ImageSpec, LinuxContainerResources,
-    LinuxPodSandboxConfig, LinuxPodSandboxStats, PodSandboxConfig, PodSandboxId, PodSandboxMetadata,
-    PodSandboxStatsResponse, PodSandboxStatusResponse, PortForwardRequest, RunPodSandboxRequest,
-    StopContainerRequest, StreamResponse, UpdateContainerResourcesRequest,
+    ExecRequest, ExecSyncRequest, ExecSyncResponse, ImageSpec, LinuxContainerConfig, LinuxContainerResources,
+    LinuxContainerSecurityContext, LinuxPodSandboxConfig, LinuxPodSandboxStats, NamespaceOption,
+    PodSandboxConfig, PodSandboxId, PodSandboxMetadata, PodSandboxStatsResponse, PodSandboxStatusResponse,
+    PortForwardRequest, RunPodSandboxRequest, StopContainerRequest, StreamResponse,
+    UpdateContainerResourcesRequest,
 };
 use crate::cri::stream::Stream;
 use crate::process::wait_for;
@@ -305,6 +306,9 @@ pub enum Terminal {
     Yes,
 }
 
+/// `NamespaceMode`'s `CONTAINER`.
+const OWN: i32 = 1;
+
 /// `CONTAINER_EXITED`.
 const EXITED: i32 = 2;
 
@@ -323,6 +327,13 @@ impl Container {
             image: Some(ImageSpec { image: image.to_owned() }),
             command: owned(command),
             log_path: format!("{name}.log"),
+            linux: Some(LinuxContainerConfig {
+                // As a kubelet says unless the pod's processes are to see each other.
+                security_context: Some(LinuxContainerSecurityContext {
+                    namespace_options: Some(NamespaceOption { pid: OWN, ..NamespaceOption::default() }),
+                }),
+                ..LinuxContainerConfig::default()
+            }),
             ..ContainerConfig::default()
         }
     }
