@@ -113,7 +113,8 @@ impl Busybox {
         let settings = ["--config.cmd", "/bin/sh", "--config.env", "PATH=/bin"];
         Self(Layout::make("busybox", &settings, |programs| {
             fs_err::copy("/bin/busybox", programs.join("busybox")).expect("busybox-static is installed");
-            for applet in APPLETS {
+            let applets = run(Command::new("/bin/busybox").arg("--list")).output();
+            for applet in applets.lines().filter(|applet| *applet != "busybox") {
                 fs_err::os::unix::fs::symlink("busybox", programs.join(applet)).expect("a link can be made");
             }
         }))
@@ -125,9 +126,6 @@ impl Busybox {
         self.0.path()
     }
 }
-
-const APPLETS: [&str; 13] =
-    ["sh", "sleep", "cat", "dd", "echo", "grep", "hostname", "kill", "ls", "stty", "tail", "tty", "wget"];
 
 /// An OCI layout with one image, of programs in `/bin`.
 #[derive(Debug)]

@@ -183,7 +183,10 @@ impl Drop for Containerd {
         unmount_below(self.folder.path());
         // The shims remove the containers' cgroups, not the namespace's around them.
         for hierarchy in cgroup_hierarchies() {
-            let _ = std::fs::remove_dir(hierarchy.join(self.namespace()));
+            for namespace in [self.namespace(), OsStr::new("k8s.io")] {
+                // Fails where somebody else's is still in it.
+                let _ = std::fs::remove_dir(hierarchy.join(namespace));
+            }
         }
     }
 }
