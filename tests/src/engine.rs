@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 pub use containerd::Containerd;
+pub(crate) use containerd::cgroup_hierarchies;
 pub use docker::{Docker, Store};
 pub use node::{Container, Executed, Handler, Node, Pod, Terminal};
 

@@ -43,6 +43,15 @@ pub fn cri(name: &str) -> PathBuf {
     part(&format!("cri/{name}"), "cri.sh")
 }
 
+/// A part of Kubernetes, for example `kubelet`.
+///
+/// # Panics
+/// If it was not built.
+#[must_use]
+pub fn kubernetes(name: &str) -> PathBuf {
+    part(&format!("kubernetes/{name}"), "kubernetes.sh")
+}
+
 /// The root of the repository.
 #[must_use]
 pub fn repository() -> &'static Path {

@@ -149,6 +149,26 @@ messages! {
         #[prost(string, tag = "10")] reason: String,
         #[prost(string, tag = "11")] message: String,
     }
+    /// `ListContainers`.
+    ListContainersRequest {
+        #[prost(message, optional, tag = "1")] filter: Option<ContainerFilter>,
+    }
+    /// Those in one state.
+    ContainerFilter {
+        #[prost(message, optional, tag = "2")] state: Option<ContainerStateValue>,
+    }
+    /// A state that may be missing.
+    ContainerStateValue {
+        #[prost(int32, tag = "1")] state: i32,
+    }
+    /// The list.
+    ListContainersResponse {
+        #[prost(message, repeated, tag = "1")] containers: Vec<ListedContainer>,
+    }
+    /// One of the list.
+    ListedContainer {
+        #[prost(string, tag = "1")] id: String,
+    }
     /// `UpdateContainerResources`.
     UpdateContainerResourcesRequest {
         #[prost(string, tag = "1")] container_id: String,

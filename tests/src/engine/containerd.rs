@@ -192,7 +192,7 @@ impl Drop for Containerd {
 }
 
 /// The mounted cgroup trees: one in version 2, one a controller in version 1.
-pub(super) fn cgroup_hierarchies() -> Vec<PathBuf> {
+pub(crate) fn cgroup_hierarchies() -> Vec<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let is_cgroup = |kind: &str| kind == "cgroup" || kind == "cgroup2";
     let fields = mounts.lines().map(|mount| mount.split(' ').collect::<Vec<_>>());

@@ -172,6 +172,18 @@ impl Node {
         found
     }
 
+    /// Removes all pods, those of others too; a pod that can't be removed stays.
+    pub(crate) fn remove_all(&self) {
+        // In order, so that the CNI takes away what it made.
+        let pods: ListPodSandboxResponse =
+            self.client.call("RuntimeService/ListPodSandbox", &Empty {}).unwrap_or_default();
+        for pod in pods.items {
+            let pod = PodSandboxId { pod_sandbox_id: pod.id };
+            let _ = self.client.call::<Empty>("RuntimeService/StopPodSandbox", &pod);
+            let _ = self.client.call::<Empty>("RuntimeService/RemovePodSandbox", &pod);
+        }
+    }
+
     /// Runs `ctr ARGUMENTS` among the CRI's own images and containers.
     #[track_caller]
     fn ctr(&self, arguments: &[&str]) {
@@ -181,14 +193,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // In order, so that the CNI takes away what it made.
-        let pods: ListPodSandboxResponse =
-            self.client.call("RuntimeService/ListPodSandbox", &Empty {}).unwrap_or_default();
-        for pod in pods.items {
-            let pod = PodSandboxId { pod_sandbox_id: pod.id };
-            let _ = self.client.call::<Empty>("RuntimeService/StopPodSandbox", &pod);
-            let _ = self.client.call::<Empty>("RuntimeService/RemovePodSandbox", &pod);
-        }
+        self.remove_all();
     }
 }
 

@@ -6,13 +6,13 @@ use std::time::Duration;
 use super::{Handler, Node};
 use crate::cri::Status;
 use crate::cri::messages::{
-    AttachRequest, ContainerConfig, ContainerId, ContainerMetadata, ContainerStats, ContainerStatsResponse,
-    ContainerStatus, ContainerStatusRequest, ContainerStatusResponse, CreateContainerRequest, Empty,
-    ExecRequest, ExecSyncRequest, ExecSyncResponse, ImageSpec, LinuxContainerConfig, LinuxContainerResources,
-    LinuxContainerSecurityContext, LinuxPodSandboxConfig, LinuxPodSandboxStats, NamespaceOption,
-    PodSandboxConfig, PodSandboxId, PodSandboxMetadata, PodSandboxStatsResponse, PodSandboxStatusResponse,
-    PortForwardRequest, RunPodSandboxRequest, StopContainerRequest, StreamResponse,
-    UpdateContainerResourcesRequest,
+    AttachRequest, ContainerConfig, ContainerFilter, ContainerId, ContainerMetadata, ContainerStateValue,
+    ContainerStats, ContainerStatsResponse, ContainerStatus, ContainerStatusRequest, ContainerStatusResponse,
+    CreateContainerRequest, Empty, ExecRequest, ExecSyncRequest, ExecSyncResponse, ImageSpec,
+    LinuxContainerConfig, LinuxContainerResources, LinuxContainerSecurityContext, LinuxPodSandboxConfig,
+    LinuxPodSandboxStats, ListContainersRequest, ListContainersResponse, NamespaceOption, PodSandboxConfig,
+    PodSandboxId, PodSandboxMetadata, PodSandboxStatsResponse, PodSandboxStatusResponse, PortForwardRequest,
+    RunPodSandboxRequest, StopContainerRequest, StreamResponse, UpdateContainerResourcesRequest,
 };
 use crate::cri::stream::Stream;
 use crate::process::wait_for;
@@ -150,6 +150,19 @@ impl Node {
         let response: ContainerStatusResponse =
             self.client.must("RuntimeService/ContainerStatus", &container.as_request());
         response.status.expect("a container has a status")
+    }
+
+    /// The pids of the inits of all containers that run, of whatever pod.
+    #[must_use]
+    pub fn inits(&self) -> Vec<u32> {
+        let running = ListContainersRequest {
+            filter: Some(ContainerFilter { state: Some(ContainerStateValue { state: RUNNING }) }),
+        };
+        let list: ListContainersResponse =
+            self.client.call("RuntimeService/ListContainers", &running).unwrap_or_default();
+        let of =
+            list.containers.into_iter().map(|container| Container { id: container.id, log: PathBuf::new() });
+        of.map(|container| self.init_of(&container)).collect()
     }
 
     /// The pid of a container's init, on the node.
@@ -308,6 +321,9 @@ pub enum Terminal {
 
 /// `NamespaceMode`'s `CONTAINER`.
 const OWN: i32 = 1;
+
+/// `CONTAINER_RUNNING`.
+const RUNNING: i32 = 1;
 
 /// `CONTAINER_EXITED`.
 const EXITED: i32 = 2;
