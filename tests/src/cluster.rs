@@ -53,7 +53,7 @@ impl Cluster {
         let ip = |arguments: &str| {
             run(network.command("ip".as_ref()).args(arguments.split(' '))).succeeded();
         };
-        ip("link add node0 type dummy");
+        ip("link add node0 type bridge");
         ip(&format!("address add {ADDRESS}/24 dev node0"));
         ip("link set node0 up");
         // A service's address is reached only where there is a route to it.
@@ -86,10 +86,12 @@ impl Cluster {
         self.node.network()
     }
 
-    /// What there is of pods, as [`Node::traces`] and in the kubelet's own cgroups.
+    /// What there is of pods, as [`Node::traces`] and in the kubelet's own cgroups,
+    /// but not what is the kubelet's.
     #[must_use]
     pub fn traces(&self) -> Vec<String> {
         let mut traces = self.node.traces();
+        traces.retain(|trace| !trace.contains("/var/lib/kubelet/"));
         for cgroup in &self.cgroups {
             for class in ["kubepods", "kubepods/burstable", "kubepods/besteffort"] {
                 let below = std::fs::read_dir(cgroup.join(class)).into_iter().flatten().flatten();
@@ -170,6 +172,7 @@ impl Cluster {
             "--etcd-servers=http://127.0.0.1:2379 --service-cluster-ip-range=10.96.0.0/16 \
              --advertise-address={ADDRESS} --cert-dir={} --token-auth-file={} \
              --authorization-mode=AlwaysAllow --disable-admission-plugins=ServiceAccount \
+             --kubelet-preferred-address-types=InternalIP \
              --service-account-issuer={SERVER} --service-account-key-file={key} \
              --service-account-signing-key-file={key}",
             self.file("certificates").display(),
@@ -209,12 +212,21 @@ impl Cluster {
         let file = self.file("kubelet.json");
         fs_err::write(&file, settings.to_string()).expect("a file can be written");
         let arguments = format!(
-            "--config={} --kubeconfig={} --root-dir={} --hostname-override={NODE} --node-ip={ADDRESS}",
+            "--config={} --kubeconfig={} --root-dir={} --hostname-override={NODE} --node-ip={ADDRESS} \
+             --cert-dir={}",
             file.display(),
             self.file("kubeconfig").display(),
             self.file("kubelet").display(),
+            self.file("certificates").display(),
         );
-        self.kubelet = Some(self.daemon("kubelet", &arguments));
+        // Some of its files are where they are, whatever its root is: in a mount
+        // namespace of its own they are not this machine's. So pods can have no
+        // volume that a kubelet mounts.
+        let script = "mount -t tmpfs none /var/lib && mount -t tmpfs none /var/log && exec \"$@\"";
+        let mut command = self.network().command("unshare".as_ref());
+        command.args(["--mount", "--propagation", "slave", "/bin/sh", "-c", script, "kubelet"]);
+        command.arg(testbed::kubernetes("kubelet")).args(arguments.split(' '));
+        self.kubelet = Some(Daemon::start("kubelet", folder, &mut command));
     }
 
     fn start_proxy(&mut self) {
