@@ -19,7 +19,7 @@ use wharf_tests::testbed;
 const DEADLINE: Duration = Duration::from_secs(1800);
 
 /// Tests that are not of the runtime, or that this machine must not run.
-const SKIPPED: [&str; 16] = [
+const SKIPPED: [&str; 17] = [
     // They end every containerd of the machine, by name. (tests/e2e/cri.rs restarts its own.)
     "TestContainerdRestart",
     "TestContainerdRestartSandboxRecover",
@@ -31,6 +31,7 @@ const SKIPPED: [&str; 16] = [
     "TestPodSandboxController_ShouldBackoffExitEventWhenFail",
     // They start a containerd of their own, or fetch one.
     "TestContainerCgroupWritable",
+    "TestRunContainerWithVolatileOption",
     "TestIssue10467",
     "TestUpgrade",
     "TestImageVolume.*",

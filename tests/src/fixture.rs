@@ -112,6 +112,12 @@ impl Busybox {
     pub fn make() -> Self {
         let settings = ["--config.cmd", "/bin/sh", "--config.env", "PATH=/bin"];
         Self(Layout::make("busybox", &settings, |programs| {
+            let files = programs.with_file_name("etc");
+            fs_err::create_dir(&files).expect("a folder can be made");
+            fs_err::write(files.join("passwd"), "root:x:0:0:root:/:/bin/sh\n")
+                .expect("a file can be written");
+            let groups = "root:x:0:\ndaemon:x:1:\nbin:x:2:\nwheel:x:10:root\n";
+            fs_err::write(files.join("group"), groups).expect("a file can be written");
             fs_err::copy("/bin/busybox", programs.join("busybox")).expect("busybox-static is installed");
             let applets = run(Command::new("/bin/busybox").arg("--list")).output();
             for applet in applets.lines().filter(|applet| *applet != "busybox") {
@@ -127,7 +133,8 @@ impl Busybox {
     }
 }
 
-/// An OCI layout with one image, of programs in `/bin`.
+/// An OCI layout with one image, of programs in `/bin` and, if there are any, files
+/// in `/etc`.
 #[derive(Debug)]
 struct Layout(TempDir);
 
@@ -144,6 +151,10 @@ impl Layout {
         umoci(&["init", "--layout", text(&layout)]);
         umoci(&["new", "--image", &image]);
         umoci(&["insert", "--image", &image, text(&programs), "/bin"]);
+        let files = programs.with_file_name("etc");
+        if files.exists() {
+            umoci(&["insert", "--image", &image, text(&files), "/etc"]);
+        }
         umoci(&[&["config", "--image", &image], settings].concat());
         made
     }

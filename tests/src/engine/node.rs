@@ -226,6 +226,7 @@ fn settings(generation: Generation, root: &str, default: Handler) -> String {
     format!(
         "version = {version}\n{common}\
          [plugins.\"{cri}\"]\n{own}{own_streams}restrict_oom_score_adj = true\n\
+         drain_exec_sync_io_timeout = \"10s\"\n\
          netns_mounts_under_state_dir = true\n\
          [plugins.\"{cri}\".cni]\nbin_dir = \"{plugins}\"\nconf_dir = \"{root}/cni\"\n\
          [plugins.\"{cri}\".containerd]\ndefault_runtime_name = \"{default}\"\n\
