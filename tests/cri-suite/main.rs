@@ -105,11 +105,13 @@ fn results(generation: Generation, handler: Handler) -> Results {
     let names = ["Alpine", "BusyBox", "ResourceConsumer", "VolumeCopyUp", "VolumeOwnership"];
     let list: String = names.iter().map(|name| format!("{name} = \"{busybox}\"\n")).collect();
     fs_err::write(&images, format!("{list}Pause = \"{PAUSE}\"\n")).expect("the list can be written");
+    // What 1.7 doesn't answer yet ends the whole suite.
+    let unanswered = if generation == Generation::Trixie { "|TestContainerEvents" } else { "" };
     let suite = testbed::part("cri-suite/cri-suite", "cri-suite.sh");
     let mut command = network.command(suite.as_os_str());
     command
         .arg("-test.v")
-        .arg(format!("-test.skip=^({})$", SKIPPED.join("|")))
+        .arg(format!("-test.skip=^({}{unanswered})$", SKIPPED.join("|")))
         .arg(format!("-cri-endpoint=unix://{}", node.socket().display()))
         .arg(format!("-runtime-handler={}", handler.name()))
         .arg(format!("-image-list={}", images.display()))
@@ -125,6 +127,7 @@ fn results(generation: Generation, handler: Handler) -> Results {
         fs_err::write(file, &log).expect("the log can be kept");
     }
     assert!(ended.is_some(), "the suite does not end\n{log}");
+    assert!(!log.contains("\npanic: "), "the suite breaks off\n{log}");
     read(&log)
 }
 

@@ -1,6 +1,8 @@
 //! Pods as a kubelet has them, by the CRI of containerd 1.7 and 2.1: once by runc's
 //! shim, which shows what is expected, and once by ours.
 
+mod alike;
+
 use std::path::Path;
 use std::time::Duration;
 

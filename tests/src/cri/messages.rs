@@ -37,10 +37,12 @@ messages! {
     LinuxPodSandboxConfig {
         #[prost(string, tag = "1")] cgroup_parent: String,
         #[prost(message, optional, tag = "2")] security_context: Option<LinuxSandboxSecurityContext>,
+        #[prost(btree_map = "string, string", tag = "3")] sysctls: BTreeMap<String, String>,
     }
-    /// A pod's namespaces.
+    /// A pod's namespaces, and whether its containers may be privileged.
     LinuxSandboxSecurityContext {
         #[prost(message, optional, tag = "1")] namespace_options: Option<NamespaceOption>,
+        #[prost(bool, tag = "6")] privileged: bool,
     }
     /// Who shares which namespace: 0 the pod, 1 the container alone, 2 the node.
     NamespaceOption {
@@ -91,6 +93,10 @@ messages! {
         #[prost(message, optional, tag = "2")] image: Option<ImageSpec>,
         #[prost(string, repeated, tag = "3")] command: Vec<String>,
         #[prost(string, repeated, tag = "4")] args: Vec<String>,
+        #[prost(string, tag = "5")] working_dir: String,
+        #[prost(message, repeated, tag = "6")] envs: Vec<KeyValue>,
+        #[prost(message, repeated, tag = "7")] mounts: Vec<Mount>,
+        #[prost(message, repeated, tag = "8")] devices: Vec<Device>,
         #[prost(string, tag = "11")] log_path: String,
         #[prost(bool, tag = "12")] stdin: bool,
         #[prost(bool, tag = "14")] tty: bool,
@@ -105,6 +111,24 @@ messages! {
     ImageSpec {
         #[prost(string, tag = "1")] image: String,
     }
+    /// A variable of the environment.
+    KeyValue {
+        #[prost(string, tag = "1")] key: String,
+        #[prost(string, tag = "2")] value: String,
+    }
+    /// A folder of the node: propagation is 0 none, 1 from the node, 2 both ways.
+    Mount {
+        #[prost(string, tag = "1")] container_path: String,
+        #[prost(string, tag = "2")] host_path: String,
+        #[prost(bool, tag = "3")] readonly: bool,
+        #[prost(int32, tag = "5")] propagation: i32,
+    }
+    /// A device of the node.
+    Device {
+        #[prost(string, tag = "1")] container_path: String,
+        #[prost(string, tag = "2")] host_path: String,
+        #[prost(string, tag = "3")] permissions: String,
+    }
     /// A container's limits and namespaces.
     LinuxContainerConfig {
         #[prost(message, optional, tag = "1")] resources: Option<LinuxContainerResources>,
@@ -117,9 +141,32 @@ messages! {
         #[prost(int64, tag = "3")] cpu_shares: i64,
         #[prost(int64, tag = "4")] memory_limit_in_bytes: i64,
     }
-    /// A container's namespaces.
+    /// What a container may do.
     LinuxContainerSecurityContext {
+        #[prost(message, optional, tag = "1")] capabilities: Option<Capability>,
+        #[prost(bool, tag = "2")] privileged: bool,
         #[prost(message, optional, tag = "3")] namespace_options: Option<NamespaceOption>,
+        #[prost(message, optional, tag = "5")] run_as_user: Option<Int64Value>,
+        #[prost(message, optional, tag = "12")] run_as_group: Option<Int64Value>,
+        #[prost(bool, tag = "7")] readonly_rootfs: bool,
+        #[prost(int64, repeated, tag = "8")] supplemental_groups: Vec<i64>,
+        #[prost(bool, tag = "11")] no_new_privs: bool,
+        #[prost(string, repeated, tag = "13")] masked_paths: Vec<String>,
+        #[prost(string, repeated, tag = "14")] readonly_paths: Vec<String>,
+        #[prost(message, optional, tag = "15")] seccomp: Option<SecurityProfile>,
+    }
+    /// Capabilities more or less than the usual ones.
+    Capability {
+        #[prost(string, repeated, tag = "1")] add_capabilities: Vec<String>,
+        #[prost(string, repeated, tag = "2")] drop_capabilities: Vec<String>,
+    }
+    /// Whose profile: 0 the runtime's, 1 none.
+    SecurityProfile {
+        #[prost(int32, tag = "1")] profile_type: i32,
+    }
+    /// A number that may be missing.
+    Int64Value {
+        #[prost(int64, tag = "1")] value: i64,
     }
     /// A container, where nothing else is asked or answered.
     ContainerId {

@@ -51,8 +51,25 @@ impl Node {
     #[track_caller]
     #[must_use]
     pub fn run_pod(&self, name: &str, handler: Handler) -> Pod {
+        self.run_pod_with(name, handler, LinuxPodSandboxConfig::default())
+    }
+
+    /// Runs a pod with namespaces or settings of the kernel that are not the usual ones.
+    ///
+    /// # Panics
+    /// If that fails.
+    #[track_caller]
+    #[must_use]
+    pub fn run_pod_with(&self, name: &str, handler: Handler, linux: LinuxPodSandboxConfig) -> Pod {
         let logs = self.folder().join("logs").join(name);
         fs_err::create_dir_all(&logs).expect("a folder can be made");
+        // Of this node alone, so that what is left in it is known to be ours.
+        let cgroup_parent = Path::new("/").join(self.containerd.namespace()).display().to_string();
+        let on_node = linux
+            .security_context
+            .as_ref()
+            .and_then(|context| context.namespace_options.as_ref())
+            .map(|of| of.network);
         let config = PodSandboxConfig {
             metadata: Some(PodSandboxMetadata {
                 name: name.to_owned(),
@@ -60,13 +77,10 @@ impl Node {
                 namespace: "default".to_owned(),
                 attempt: 0,
             }),
-            hostname: name.to_owned(),
+            // Refused where the pod has the node's network, and with it its name.
+            hostname: if on_node == Some(NODE) { String::new() } else { name.to_owned() },
             log_directory: logs.display().to_string(),
-            linux: Some(LinuxPodSandboxConfig {
-                // Of this node alone, so that what is left in it is known to be ours.
-                cgroup_parent: Path::new("/").join(self.containerd.namespace()).display().to_string(),
-                ..LinuxPodSandboxConfig::default()
-            }),
+            linux: Some(LinuxPodSandboxConfig { cgroup_parent, ..linux }),
             ..PodSandboxConfig::default()
         };
         let request =
@@ -122,22 +136,30 @@ impl Node {
 
 /// Containers.
 impl Node {
-    /// Starts a container: `config` with a name and a log.
+    /// Starts a container.
     ///
     /// # Panics
     /// If that fails.
     #[track_caller]
     #[must_use]
     pub fn start_container(&self, pod: &Pod, config: &ContainerConfig) -> Container {
+        self.try_start_container(pod, config).unwrap_or_else(|status| panic!("{config:?}: {status:?}"))
+    }
+
+    /// Starts a container.
+    ///
+    /// # Errors
+    /// It can't be made, or not be started.
+    pub fn try_start_container(&self, pod: &Pod, config: &ContainerConfig) -> Result<Container, Status> {
         let request = CreateContainerRequest {
             pod_sandbox_id: pod.id.clone(),
             config: Some(config.clone()),
             sandbox_config: Some(pod.config.clone()),
         };
-        let created: ContainerId = self.client.must("RuntimeService/CreateContainer", &request);
-        self.client.must::<Empty>("RuntimeService/StartContainer", &created);
+        let created: ContainerId = self.client.call("RuntimeService/CreateContainer", &request)?;
+        self.client.call::<Empty>("RuntimeService/StartContainer", &created)?;
         let log = Path::new(&pod.config.log_directory).join(&config.log_path);
-        Container { id: created.container_id, log }
+        Ok(Container { id: created.container_id, log })
     }
 
     /// How a container is.
@@ -319,8 +341,9 @@ pub enum Terminal {
     Yes,
 }
 
-/// `NamespaceMode`'s `CONTAINER`.
+/// `NamespaceMode`'s `CONTAINER` and `NODE`.
 const OWN: i32 = 1;
+const NODE: i32 = 2;
 
 /// `CONTAINER_RUNNING`.
 const RUNNING: i32 = 1;
@@ -347,6 +370,7 @@ impl Container {
                 // As a kubelet says unless the pod's processes are to see each other.
                 security_context: Some(LinuxContainerSecurityContext {
                     namespace_options: Some(NamespaceOption { pid: OWN, ..NamespaceOption::default() }),
+                    ..LinuxContainerSecurityContext::default()
                 }),
                 ..LinuxContainerConfig::default()
             }),
