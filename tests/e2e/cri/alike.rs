@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::process::Command;
+use std::time::Duration;
 
 use wharf_tests::cri::messages::{
     Capability, ContainerConfig, Device, Int64Value, KeyValue, LinuxContainerConfig, LinuxContainerResources,
@@ -12,7 +13,7 @@ use wharf_tests::cri::messages::{
 };
 use wharf_tests::engine::{Container, Generation, Handler, Node};
 use wharf_tests::fixture::push_busybox;
-use wharf_tests::process::run;
+use wharf_tests::process::{run, wait_for};
 use wharf_tests::registry::Registry;
 
 #[test]
@@ -56,6 +57,13 @@ chmod 4755 /bin/busybox 2>&1
 ls /sys /proc/sys 2>/dev/null | tr '\n' ' '
 "#;
 
+/// Looks, and then stays while others look.
+fn look_and_stay() -> String {
+    format!("{LOOK}\necho; echo {LOOKED}; trap 'exit 0' TERM; while :; do sleep 0.1; done")
+}
+
+const LOOKED: &str = "looked-around";
+
 /// Something that a pod asks for, and what may then be different.
 struct Wish {
     name: &'static str,
@@ -76,7 +84,7 @@ fn compare(generation: Generation) {
         let [runc, ours] = [Handler::Runc, Handler::Wasm].map(|handler| look(&node, wish, handler));
         assert!(runc.len() > 40, "{}: runc's container sees nothing: {runc:#?}", wish.name);
         if ours.len() == 1 {
-            differences.entry(format!("+ {ours:?}")).or_default().push(wish.name);
+            differences.entry(ours.into_iter().collect()).or_default().push(wish.name);
             continue;
         }
         for (sign, line) in runc
@@ -96,40 +104,48 @@ fn compare(generation: Generation) {
     assert!(report.is_empty(), "runc's containers (-) and ours (+) differ\n{report}");
 }
 
-/// What a container of `handler` sees.
+/// What the program of a container of `handler` sees, and one that is run beside it.
 #[track_caller]
 fn look(node: &Node, wish: &Wish, handler: Handler) -> BTreeSet<String> {
     let pod = node.run_pod_with("alike", handler, wish.pod.clone());
-    let log = match node.try_start_container(&pod, &wish.container) {
+    let seen = match node.try_start_container(&pod, &wish.container) {
         Ok(container) => {
-            let end = container_end(node, &container);
-            let log = container.log();
+            let looked = || container.log().contains(LOOKED).then_some(());
+            let log = wait_for(Duration::from_secs(20), looked).map(|()| container.log());
+            let log = log.unwrap_or_else(|| {
+                panic!(
+                    "{} by {}: {:?}\n{}",
+                    wish.name,
+                    handler.name(),
+                    node.status(&container),
+                    container.log()
+                )
+            });
+            // A line of a log begins with the stream and whether it is whole.
+            let own = log.lines().filter_map(|line| line.splitn(3, ' ').nth(2)).map(alike);
+            let beside = node.exec(&container, &["/bin/sh", "-c", LOOK]);
+            let beside =
+                beside.stdout.lines().map(|line| format!("exec: {}", alike(line))).collect::<Vec<_>>();
             // The next one of this name would add to it.
             fs_err::remove_file(container.log_file()).expect("the container has a log");
-            end + &log
+            own.chain(beside).collect()
         }
-        Err(status) => format!("0 0 refused: {}", status.message),
+        Err(status) => BTreeSet::from([format!("refused: {}", status.message)]),
     };
     node.remove_pod(&pod);
-    let namespaces = ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"].map(|name| {
-        let link = fs_err::read_link(format!("/proc/self/ns/{name}")).expect("a process has namespaces");
-        (name, link.display().to_string())
-    });
-    let alike = |line: &str| {
-        let line = line.splitn(3, ' ').nth(2).unwrap_or_default();
-        match namespaces.iter().find(|(name, _)| line.starts_with(&format!("{name} {name}:["))) {
-            Some((name, link)) if line.ends_with(link.as_str()) => format!("{name} of the machine"),
-            Some((name, _)) => format!("{name} of its own"),
-            None => line.to_owned(),
-        }
-    };
-    log.lines().map(alike).collect()
+    seen
 }
 
-/// How it ended, as a line of its log would be.
-#[track_caller]
-fn container_end(node: &Node, container: &Container) -> String {
-    format!("0 0 exit code {}\n", node.ended(container).exit_code)
+/// A line without the numbers of namespaces: whether they are this machine's.
+fn alike(line: &str) -> String {
+    let line = line.trim_end();
+    let Some((name, _)) = line.split_once(' ').filter(|(name, rest)| rest.starts_with(&format!("{name}:[")))
+    else {
+        return line.to_owned();
+    };
+    let link = fs_err::read_link(format!("/proc/self/ns/{name}")).expect("a process has namespaces");
+    let is_machines = line.ends_with(&link.display().to_string());
+    format!("{name} {}", if is_machines { "of the machine" } else { "of its own" })
 }
 
 /// Each of Kubernetes' ways to ask for more or less than the usual.
@@ -141,7 +157,7 @@ fn wishes(node: &Node, busybox: &str) -> Vec<Wish> {
     let mount = |arguments: &[&str]| run(Command::new("mount").args(arguments).arg(&data)).succeeded();
     mount(&["-t", "tmpfs", "none"]);
     mount(&["--make-shared"]);
-    let base = || Container::of(busybox, "look", &["/bin/sh", "-c", LOOK]);
+    let base = || Container::of(busybox, "look", &["/bin/sh", "-c", &look_and_stay()]);
     let usual = || NamespaceOption { pid: 1, ..NamespaceOption::default() };
     let with = |context: LinuxContainerSecurityContext| {
         let context = LinuxContainerSecurityContext {
@@ -266,6 +282,14 @@ fn wishes(node: &Node, busybox: &str) -> Vec<Wish> {
             name: "the node's namespaces",
             pod: pod(on_node.clone(), false),
             container: with(LinuxContainerSecurityContext { namespace_options: Some(on_node), ..context() }),
+        },
+        Wish {
+            name: "a mount that both follow",
+            pod: pod(usual(), true),
+            container: ContainerConfig {
+                mounts: vec![mount(2, false)],
+                ..with(LinuxContainerSecurityContext { privileged: true, ..context() })
+            },
         },
         Wish {
             name: "privileges",
