@@ -221,7 +221,7 @@ fn executes(generation: Generation, handler: Handler) {
     terminal.wait_for(Stream::STDOUT, "45 123\r\n");
     // A terminal's own interrupt ends what runs in it, not the shell.
     terminal
-        .send(Stream::STDIN, b"sh -c \"trap 'echo int''errupted; exit' INT; echo wai''ting; sleep 100\"\n");
+        .send(Stream::STDIN, b"sh -c \"trap 'echo in''terrupted; exit' INT; echo wai''ting; sleep 100\"\n");
     terminal.wait_for(Stream::STDOUT, "waiting");
     terminal.send(Stream::STDIN, b"\x03");
     terminal.wait_for(Stream::STDOUT, "interrupted");
