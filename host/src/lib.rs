@@ -30,6 +30,7 @@ mod message;
 mod metrics;
 mod negotiation;
 mod observe;
+pub mod operator;
 mod outcome;
 mod processes;
 mod proxies;

@@ -1,6 +1,7 @@
 //! `wharf-host`: serves the app that it finds beside it in an image.
 
 use std::env;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -15,13 +16,17 @@ use tracing_subscriber::prelude::*;
 use wharf_app::MANIFEST_FILE;
 use wharf_host::{
     Admin, App, AppError, AppSource, BindError, Crew, Health, HostCode, Layout, Log, Membership, Metrics,
-    Runtime, Server, Settings, Tls, TlsError, raise_descriptor_limit,
+    Runtime, Server, Settings, Tls, TlsError, operator, raise_descriptor_limit,
 };
 
 const USAGE: &str = "\
 wharf-host: serves a wharf app
 
-Usage: wharf-host [--help | --version]
+Usage: wharf-host [--help | --version | routes | health | dump]
+
+  routes    list the routes of the app, in order of precedence
+  health    succeed if the host that runs beside this takes requests
+  dump      print what the host was told, as JSON
 
 Environment:
   WHARF_APP                the app's manifest                    [default: /app/wharf.json]
@@ -63,12 +68,13 @@ fn main() -> ExitCode {
             print!("{USAGE}");
             return ExitCode::SUCCESS;
         }
+        Some("routes" | "health" | "dump") => {}
         Some(other) => {
             eprintln!("error: unexpected argument {other:?}\n\n{USAGE}");
             return ExitCode::from(2);
         }
     }
-    match run() {
+    match run(env::args().nth(1).as_deref()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -83,9 +89,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> anyhow::Result<()> {
+fn run(command: Option<&str>) -> anyhow::Result<()> {
     let variable = |name: &str| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let settings = Settings::from_variables(variable)?;
+    let answer = match command {
+        None => None,
+        Some("routes") => Some(operator::routes(&manifest_path())?),
+        Some("health") => Some(operator::health(&settings).map(|()| "ok\n".to_owned())?),
+        Some(_) => Some(operator::dump(&manifest_path(), variable)?),
+    };
+    if let Some(answer) = answer {
+        return Ok(std::io::stdout().write_all(answer.as_bytes())?);
+    }
     start_log()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served = runtime.block_on(serve(settings));

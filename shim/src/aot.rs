@@ -1,32 +1,38 @@
 //! The node's cache of precompiled components.
 //!
 //! An entry is `ENGINE/SHA256.cwasm`, by the engine that compiled it and the
-//! component that it was made from, with its length in `SHA256.size`, written
-//! last. Only root writes here. Nothing of an image is ever loaded as
-//! precompiled code: a component is copied out, its hash checked on the way,
-//! and compiled by the node's own `wharf`, in a process of its own.
+//! component that it was made from, with a [`record`] of its digest. Only root
+//! writes here. Nothing of an image is ever loaded as precompiled code: a
+//! component is copied out, its hash checked on the way, and compiled by the
+//! node's own `wharf`, in a process of its own and within limits
+//! ([`compilation`]). What is not used any more leaves ([`sweep`]).
 
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use wharf_app::{Component, Sha256};
 
+use self::compilation::Order;
+use self::entry::{Entry, Lock};
+use self::progress::{Doing, Watch};
+use self::settings::Settings;
 use crate::node::{self, NodeError};
-use crate::rootfs::Rootfs;
-use crate::sys;
 
-/// Environment variable of the shim with the cache's folder.
-const FOLDER: &str = "WHARF_CACHE_DIR";
+pub(crate) use self::progress::Progress;
 
-/// The cache's folder if that is not set.
-const DEFAULT_FOLDER: &str = "/var/cache/wharf/aot";
+pub(crate) mod compilation;
+mod entry;
+mod progress;
+mod record;
+mod settings;
+pub(crate) mod sweep;
 
-/// Bytes of the compiler's messages that an error quotes.
-const MAX_MESSAGE: usize = 4096;
+/// The folder with what compilers called their engines.
+const ENGINES: &str = "engines";
 
 /// Why a component can't be had precompiled.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +40,16 @@ pub(crate) enum AotError {
     /// The node has no compiler.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// A variable of the environment is not what it should be.
+    #[error("{name} is {value:?}: expected {expected}")]
+    Setting {
+        /// The variable.
+        name: &'static str,
+        /// What it is.
+        value: String,
+        /// What it should be, with an example.
+        expected: &'static str,
+    },
     /// The cache can't be used; the cause names the file.
     #[error("cannot use the cache of precompiled components")]
     Cache(#[source] io::Error),
@@ -87,8 +103,8 @@ pub(crate) enum AotError {
 #[derive(Debug)]
 pub(crate) struct Cache {
     compiler: PathBuf,
-    /// The engine's own folder.
-    folder: PathBuf,
+    engine: String,
+    settings: Settings,
 }
 
 impl Cache {
@@ -97,135 +113,117 @@ impl Cache {
     /// # Errors
     /// [`AotError`].
     pub(crate) fn open() -> Result<Self, AotError> {
-        let given = std::env::var_os(FOLDER).filter(|folder| !folder.is_empty());
-        let folder = given.map_or_else(|| DEFAULT_FOLDER.into(), PathBuf::from);
-        Self::open_at(&folder, node::find_compiler()?)
+        Self::open_with(Settings::from_env()?, node::find_compiler()?)
     }
 
-    fn open_at(folder: &Path, compiler: PathBuf) -> Result<Self, AotError> {
-        make_folder(folder)?;
-        let engine = engine_id(folder, &compiler)?;
-        let folder = folder.join(engine);
-        make_folder(&folder)?;
-        Ok(Self { compiler, folder })
+    fn open_with(settings: Settings, compiler: PathBuf) -> Result<Self, AotError> {
+        make_folder(&settings.folder)?;
+        let engine = engine_id(&settings.folder, &compiler)?;
+        make_folder(&settings.folder.join(&engine))?;
+        Ok(Self { compiler, engine, settings })
     }
 
-    /// The precompiled code of `component`, which is compiled first if nobody
-    /// has done so. However many containers ask at once, one compiles and the
-    /// others wait for it.
+    /// Its folder, with that of the engine and of others.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.settings.folder
+    }
+
+    /// The engine's name.
+    pub(crate) fn engine(&self) -> &str {
+        &self.engine
+    }
+
+    /// Bytes that all entries together may have.
+    pub(crate) fn size(&self) -> u64 {
+        self.settings.size()
+    }
+
+    /// Whether it has `component`, as far as can be seen without reading code.
+    pub(crate) fn contains(&self, component: &Component) -> bool {
+        self.entry(component).open().is_some()
+    }
+
+    /// The precompiled code of `component`, which `source` opens. It is compiled
+    /// first if nobody has done so. However many containers ask at once, one
+    /// compiles and the others wait for it.
     ///
     /// # Errors
     /// [`AotError`].
-    pub(crate) fn get(&self, component: &Component, app: &Rootfs) -> Result<OwnedFd, AotError> {
-        let entry = Entry::new(&self.folder, &component.sha256);
-        if let Some(file) = entry.open() {
-            return Ok(file);
+    pub(crate) fn get<R: Read>(
+        &self,
+        component: &Component,
+        source: impl FnOnce() -> io::Result<R>,
+        progress: &mut Progress,
+    ) -> Result<OwnedFd, AotError> {
+        let entry = self.entry(component);
+        if let Some(code) = entry.open() {
+            return Ok(code.into());
         }
-        let lock = entry.lock().map_err(AotError::Cache)?;
-        if let Some(file) = entry.open() {
-            return Ok(file);
+        let mut watch = progress.of(component);
+        let lock = entry.lock(|| watch.tick(Doing::Waiting)).map_err(AotError::Cache)?;
+        if let Some(code) = entry.check(&lock).map_err(AotError::Cache)? {
+            watch.done();
+            return Ok(code.into());
         }
-        let made = copy_component(component, app, &entry.source)
-            .and_then(|()| self.compile(component, &entry, &lock))
-            .and_then(|()| entry.publish().map_err(AotError::Cache));
-        // By now they are renamed, or of no use.
-        let _ = std::fs::remove_file(&entry.source);
-        let _ = std::fs::remove_file(&entry.output);
-        made?;
+        self.compile(component, source, &entry, lock, &mut watch)?;
+        watch.done();
         let lost = || AotError::Cache(io::Error::other("a new entry can't be opened"));
-        entry.open().ok_or_else(lost)
+        entry.open().map(Into::into).ok_or_else(lost)
     }
 
-    fn compile(&self, component: &Component, entry: &Entry, lock: &File) -> Result<(), AotError> {
-        let lock = lock.try_clone().map_err(AotError::Cache)?;
-        let mut command = Command::new(&self.compiler);
-        command.arg("compile").arg(&entry.source).arg("-o").arg(&entry.output);
-        // The compiler holds the lock too: should we be killed, the next one
-        // waits for it to end.
-        command.stdin(OwnedFd::from(lock));
-        run(command, &self.compiler, || format!("compile component {:?}", component.file))?;
-        Ok(())
+    fn compile<R: Read>(
+        &self,
+        component: &Component,
+        source: impl FnOnce() -> io::Result<R>,
+        entry: &Entry,
+        lock: Lock,
+        watch: &mut Watch<'_>,
+    ) -> Result<(), AotError> {
+        entry.begin(&lock).map_err(AotError::Cache)?;
+        if let Err(error) = copy_component(component, source, &entry.source()) {
+            let _ = entry.end(&lock);
+            return Err(error);
+        }
+        let order = Order {
+            root: self.settings.folder.clone(),
+            engine: self.engine.clone(),
+            component: component.sha256,
+            file: component.file.clone(),
+            compiler: self.compiler.clone(),
+            limits: self.settings.limits.clone(),
+            size: self.size(),
+        };
+        compilation::compile(&order, lock, watch)
+    }
+
+    fn entry(&self, component: &Component) -> Entry {
+        Entry::new(&self.settings.folder, &self.engine, component.sha256)
     }
 }
 
-/// The files of one entry.
-struct Entry {
-    lock: PathBuf,
-    /// The component as copied out of the image.
-    source: PathBuf,
-    /// What the compiler writes.
-    output: PathBuf,
-    code: PathBuf,
-    size: PathBuf,
+/// This program, to do `work` as `order` says.
+#[cfg(not(test))]
+fn program(work: &str, order: &str) -> Command {
+    use std::os::unix::process::CommandExt;
+
+    let mut command = Command::new(crate::helper::own_program());
+    command.arg0(crate::arguments::PROGRAM).args([crate::helper::ACTION, work, order]);
+    command
 }
 
-impl Entry {
-    fn new(folder: &Path, component: &Sha256) -> Self {
-        let file = |ending: &str| folder.join(format!("{component}.{ending}"));
-        Self {
-            lock: file("lock"),
-            source: file("wasm.new"),
-            output: file("cwasm.new"),
-            code: file("cwasm"),
-            size: file("size"),
-        }
-    }
-
-    fn lock(&self) -> io::Result<File> {
-        let mut options = fs_err::OpenOptions::new();
-        options.write(true).create(true);
-        fs_err::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&self.lock)?;
-        file.file().lock()?;
-        Ok(file.into_parts().0)
-    }
-
-    /// The code, if the entry is complete and only root could write it.
-    fn open(&self) -> Option<OwnedFd> {
-        let size: u64 = std::fs::read_to_string(&self.size).ok()?.trim().parse().ok()?;
-        let file = sys::open_read_only(&self.code).ok()?;
-        let metadata = file.metadata().ok()?;
-        let ours = metadata.is_file()
-            && metadata.uid() == nix::unistd::geteuid().as_raw()
-            && metadata.mode() & 0o022 == 0;
-        (ours && metadata.len() == size).then(|| file.into())
-    }
-
-    /// Makes what the compiler wrote the entry.
-    fn publish(&self) -> io::Result<()> {
-        let output = fs_err::File::open(&self.output)?;
-        let size = output.metadata()?.len();
-        if size == 0 {
-            return Err(io::Error::other("the compiler wrote nothing"));
-        }
-        // Readable by the user of the container, who reopens it by descriptor: the
-        // folder, which is not, keeps everybody else out.
-        fs_err::set_permissions(&self.output, Permissions::from_mode(0o644))?;
-        output.sync_all()?;
-        // An entry without its size is none.
-        match fs_err::remove_file(&self.size) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        fs_err::rename(&self.output, &self.code)?;
-        let temporary = self.size.with_extension("size.new");
-        let mut file = fs_err::File::create(&temporary)?;
-        writeln!(file, "{size}")?;
-        file.sync_all()?;
-        fs_err::rename(temporary, &self.size)?;
-        if let Some(folder) = self.size.parent() {
-            fs_err::File::open(folder)?.sync_all()?;
-        }
-        Ok(())
-    }
-}
+#[cfg(test)]
+use tests::program;
 
 /// Copies the component out of the image, if it is what the manifest says.
-fn copy_component(component: &Component, app: &Rootfs, to: &Path) -> Result<(), AotError> {
+fn copy_component<R: Read>(
+    component: &Component,
+    source: impl FnOnce() -> io::Result<R>,
+    to: &Path,
+) -> Result<(), AotError> {
     let read_error = |source| AotError::Read { file: component.file.clone(), source };
-    let source = app.read(&format!("/app/{}", component.file)).map_err(read_error)?;
+    let source = source().map_err(read_error)?;
     let mut options = File::options();
-    let copy = options.write(true).create(true).truncate(true).mode(0o600);
+    let copy = options.write(true).create_new(true).mode(0o600);
     let copy = copy.open(to).map_err(AotError::Cache)?;
     // One byte more than announced is enough to make the digest differ.
     let mut tee = Tee { source: source.take(component.size.saturating_add(1)), copy, failed: None };
@@ -266,7 +264,7 @@ fn engine_id(folder: &Path, compiler: &Path) -> Result<String, AotError> {
     let metadata = std::fs::metadata(compiler).map_err(run_error)?;
     let [device, inode, size] = [metadata.dev(), metadata.ino(), metadata.len()];
     let [seconds, nanoseconds] = [metadata.mtime(), metadata.mtime_nsec()];
-    let engines = folder.join("engines");
+    let engines = folder.join(ENGINES);
     // The same disk may wake up in a machine with another CPU.
     let cpu = Sha256::of(cpu_features().as_bytes()).to_string();
     let memo = engines.join(format!("{device}-{inode}-{size}-{seconds}.{nanoseconds}-{}", &cpu[..16]));
@@ -304,10 +302,7 @@ fn cpu_features() -> String {
 /// Whether the text can name a folder of the cache.
 fn is_engine_id(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    (1..=128).contains(&text.len())
-        && text != "engines"
-        && !text.starts_with('.')
-        && text.bytes().all(allowed)
+    (1..=128).contains(&text.len()) && text != ENGINES && !text.starts_with('.') && text.bytes().all(allowed)
 }
 
 /// Runs the compiler and gives what it printed.
@@ -318,9 +313,7 @@ fn run(mut command: Command, compiler: &Path, work: impl FnOnce() -> String) -> 
     if output.status.success() {
         return Ok(output.stdout);
     }
-    let said = &output.stderr[..output.stderr.len().min(MAX_MESSAGE)];
-    let said = String::from_utf8_lossy(said).trim().to_owned();
-    let message = if said.is_empty() { output.status.to_string() } else { said };
+    let message = compilation::quote(&output.stderr, output.status);
     Err(AotError::Compile { work: work(), message })
 }
 

@@ -28,6 +28,12 @@ pub(crate) struct Record {
     pub(crate) started: u64,
     /// The container's cgroup in each hierarchy.
     pub(crate) cgroup: Vec<PathBuf>,
+    /// Whether it is an app, which the node's host serves.
+    #[serde(default)]
+    pub(crate) is_app: bool,
+    /// Whether systemd manages its cgroup.
+    #[serde(default)]
+    pub(crate) systemd_cgroup: bool,
 }
 
 /// Why the bundle can't be used.
@@ -114,6 +120,15 @@ impl Bundle {
         Spec::load(&path).map_err(|source| BundleError::Spec { path, source })
     }
 
+    /// The spec that libcontainer has read.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub(crate) fn load_edited_spec(&self) -> Result<Spec, BundleError> {
+        let path = self.state().join("config.json");
+        Spec::load(&path).map_err(|source| BundleError::Spec { path, source })
+    }
+
     /// Writes the spec that libcontainer reads.
     ///
     /// # Errors
@@ -163,7 +178,13 @@ mod tests {
         let bundle = Bundle::new(folder.path());
         assert_eq!(bundle.load_record().unwrap(), Record::default());
         bundle.create_state().unwrap();
-        let record = Record { pid: 7, started: 99, cgroup: vec!["/sys/fs/cgroup/a".into()] };
+        let record = Record {
+            pid: 7,
+            started: 99,
+            cgroup: vec!["/sys/fs/cgroup/a".into()],
+            is_app: true,
+            systemd_cgroup: true,
+        };
         bundle.save_record(&record).unwrap();
         assert_eq!(bundle.load_record().unwrap(), record);
     }

@@ -11,9 +11,14 @@ use std::time::{Duration, Instant};
 
 use crate::sys;
 
+pub(crate) mod limited;
+
 /// Longest wait for killed processes to be gone. One in an uninterruptible
 /// system call may take longer; then removing the cgroup fails and says so.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The file with a cgroup's processes.
+const PROCESSES: &str = "cgroup.procs";
 
 /// A mounted cgroup file system.
 #[derive(Debug)]
@@ -106,6 +111,51 @@ impl Cgroup {
         Ok(found)
     }
 
+    /// Puts the process `pid` into it.
+    ///
+    /// # Errors
+    /// The kernel refuses in one of the hierarchies.
+    pub(crate) fn join(&self, pid: i32) -> io::Result<()> {
+        self.folders.iter().try_for_each(|folder| fs_err::write(folder.join(PROCESSES), pid.to_string()))
+    }
+
+    /// Stops all its processes where they are, and returns once they stand.
+    ///
+    /// # Errors
+    /// The kernel refuses, or does not get there in some seconds.
+    pub(crate) async fn freeze(&self) -> io::Result<()> {
+        let freezer = self.freezer()?;
+        freezer.set(true)?;
+        let deadline = Instant::now() + PATIENCE;
+        while !freezer.is_frozen()? {
+            if Instant::now() > deadline {
+                return Err(io::Error::other("its processes do not stand still"));
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            // Of version 1, a process that came late makes it begin anew.
+            freezer.set(true)?;
+        }
+        Ok(())
+    }
+
+    /// Lets its processes go on.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(crate) fn thaw(&self) -> io::Result<()> {
+        self.freezer()?.set(false)
+    }
+
+    fn freezer(&self) -> io::Result<Freezer> {
+        let with = |file: &str| {
+            let mut files = self.folders.iter().map(|folder| folder.join(file));
+            files.find(|path| path.exists())
+        };
+        let v1 = with("freezer.state").map(Freezer::V1);
+        let v2 = || Some(Freezer::V2 { set: with("cgroup.freeze")?, events: with("cgroup.events")? });
+        v1.or_else(v2).ok_or_else(|| io::Error::other("it has no freezer"))
+    }
+
     /// Sends `signal` to every process in it.
     ///
     /// # Errors
@@ -123,6 +173,9 @@ impl Cgroup {
     /// # Errors
     /// [`CgroupError::Alive`] after some seconds.
     pub(crate) fn kill(&self) -> Result<(), CgroupError> {
+        // A frozen process of version 1 does not end. Most have no freezer by
+        // now, or are not frozen.
+        let _ = self.thaw();
         let deadline = Instant::now() + PATIENCE;
         let mut pause = Duration::from_micros(200);
         loop {
@@ -149,6 +202,31 @@ impl Cgroup {
             remove_folder(&folder).map_err(CgroupError::Remove)?;
         }
         Ok(())
+    }
+}
+
+/// What stops all processes of a cgroup: cgroup-v1/freezer-subsystem.txt and
+/// cgroup-v2.rst, `cgroup.freeze`.
+enum Freezer {
+    V1(PathBuf),
+    V2 { set: PathBuf, events: PathBuf },
+}
+
+impl Freezer {
+    fn set(&self, frozen: bool) -> io::Result<()> {
+        match self {
+            Self::V1(state) => fs_err::write(state, if frozen { "FROZEN" } else { "THAWED" }),
+            Self::V2 { set, .. } => fs_err::write(set, if frozen { "1" } else { "0" }),
+        }
+    }
+
+    fn is_frozen(&self) -> io::Result<bool> {
+        match self {
+            Self::V1(state) => Ok(fs_err::read_to_string(state)?.trim() == "FROZEN"),
+            Self::V2 { events, .. } => {
+                Ok(fs_err::read_to_string(events)?.lines().any(|line| line == "frozen 1"))
+            }
+        }
     }
 }
 
@@ -225,7 +303,7 @@ fn tree(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn read_processes(folder: &Path) -> io::Result<Vec<i32>> {
-    match fs_err::read_to_string(folder.join("cgroup.procs")) {
+    match fs_err::read_to_string(folder.join(PROCESSES)) {
         Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
         // ENODEV: removed between open and read.
         Err(error) if is_gone(&error) || error.raw_os_error() == Some(libc::ENODEV) => Ok(Vec::new()),

@@ -162,7 +162,7 @@ mod tests {
     fn only_the_recorded_process_is_killed_not_a_later_one_of_its_id() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        let mut record = Record { pid, started: 1, cgroup: Vec::new() };
+        let mut record = Record { pid, started: 1, ..Record::default() };
         kill_recorded(&record);
         assert!(child.try_wait().unwrap().is_none());
         record.started = started(pid).unwrap();

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ use crate::bundle::Bundle;
 use crate::stdio::Streams;
 use crate::sys;
 
-/// The socket's name in the bundle.
-const SOCKET: &str = "console.sock";
+/// The name of the init's socket in the bundle.
+pub(crate) const CONSOLE: &str = "console.sock";
 
 /// Where libcontainer finds that, from its folder of the container's state.
 /// Relative, for a socket's address has at most 107 bytes.
@@ -30,6 +30,7 @@ pub(crate) struct ConsoleListener {
     listener: UnixListener,
     /// The bundle's folder.
     folder: File,
+    name: String,
 }
 
 /// The master side of a container's terminal.
@@ -39,17 +40,15 @@ pub(crate) struct Console {
 }
 
 impl ConsoleListener {
-    /// Listens in the bundle.
+    /// Listens at the socket `name` in the bundle.
     ///
     /// # Errors
     /// The socket can't be made.
-    pub(crate) fn bind(bundle: &Bundle) -> io::Result<Self> {
-        let mut options = File::options();
-        let flags = libc::O_PATH | libc::O_DIRECTORY;
-        let folder = options.read(true).custom_flags(flags).open(bundle.path())?;
-        let listener = UnixListener::bind(socket(&folder))?;
+    pub(crate) fn bind(bundle: &Bundle, name: &str) -> io::Result<Self> {
+        let folder = open_folder(bundle)?;
+        let listener = UnixListener::bind(socket(&folder, name))?;
         listener.set_nonblocking(true)?;
-        Ok(Self { listener, folder })
+        Ok(Self { listener, folder, name: name.to_owned() })
     }
 
     /// The terminal, which the init has sent before its helper answers.
@@ -66,12 +65,26 @@ impl ConsoleListener {
 impl Drop for ConsoleListener {
     fn drop(&mut self) {
         // Fails only if the bundle is gone with all that is in it.
-        let _ = std::fs::remove_file(socket(&self.folder));
+        let _ = std::fs::remove_file(socket(&self.folder, &self.name));
     }
 }
 
-fn socket(folder: &File) -> String {
-    format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd())
+/// Connects to the socket `name` in the bundle, to send a terminal there.
+///
+/// # Errors
+/// Nobody listens.
+pub(crate) fn connect(bundle: &Bundle, name: &str) -> io::Result<UnixStream> {
+    UnixStream::connect(socket(&open_folder(bundle)?, name))
+}
+
+fn open_folder(bundle: &Bundle) -> io::Result<File> {
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    File::options().read(true).custom_flags(flags).open(bundle.path())
+}
+
+/// By descriptor, for a socket's address has at most 107 bytes.
+fn socket(folder: &File, name: &str) -> String {
+    format!("/proc/self/fd/{}/{name}", folder.as_raw_fd())
 }
 
 impl Console {

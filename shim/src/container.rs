@@ -1,33 +1,19 @@
-//! One container as the server knows it: where it is in its life, and what
-//! belongs to it.
+//! One container as the server knows it: its processes, and what belongs to it.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 
-use tokio::sync::watch;
-
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
-use crate::console::Console;
 use crate::helper::Created;
+use crate::oom::OomCounter;
+use crate::process::{Exec, Phase, Process};
 use crate::reaper::Exit;
 use crate::stdio::Streams;
-
-/// Where a container is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// Its init waits to become the program.
-    Created,
-    /// Its start hooks run; how its program ended if it has by now.
-    Starting(Option<Exit>),
-    /// Its program runs.
-    Running,
-    /// Its init has ended.
-    Stopped(Exit),
-}
 
 /// A container.
 pub(crate) struct Container {
@@ -35,47 +21,46 @@ pub(crate) struct Container {
     pub(crate) id: String,
     /// Its bundle.
     pub(crate) bundle: Bundle,
-    /// Its init process, also after that ended.
-    pub(crate) pid: i32,
-    /// Its standard streams.
-    pub(crate) streams: Streams,
     /// Its cgroup.
     pub(crate) cgroup: Cgroup,
-    /// Where it is in its life.
-    pub(crate) phase: Phase,
+    /// Its first process.
+    pub(crate) init: Process,
+    /// Those that were run in it later, by their ids.
+    pub(crate) execs: HashMap<String, Exec>,
     /// Whether its start takes a helper.
     pub(crate) has_start_hooks: bool,
+    /// What the kernel had to end in it for want of memory.
+    pub(crate) oom: OomCounter,
     own_pid_namespace: bool,
-    held_input: Option<OwnedFd>,
-    console: Option<Console>,
-    exit: watch::Sender<Option<Exit>>,
+    /// How its init ended, while others of its processes have not.
+    held_exit: Option<Exit>,
 }
 
 impl Container {
     /// The container that a helper has created.
     pub(crate) fn new(id: String, bundle: Bundle, streams: Streams, created: Created) -> Self {
-        let held_input = streams.hold_input().unwrap_or_else(|error| {
-            tracing::error!(id, %error, "cannot hold standard input open");
-            None
-        });
+        let cgroup = Cgroup::new(created.cgroup);
+        let mut init = Process::new(streams);
+        init.begin(created.pid);
         Self {
             id,
             bundle,
-            pid: created.pid,
-            streams,
-            cgroup: Cgroup::new(created.cgroup),
-            phase: Phase::Created,
+            oom: OomCounter::of(&cgroup),
+            cgroup,
+            init,
+            execs: HashMap::new(),
             has_start_hooks: created.has_start_hooks,
             own_pid_namespace: created.own_pid_namespace,
-            held_input,
-            console: None,
-            exit: watch::Sender::new(None),
+            held_exit: None,
         }
     }
 
-    /// Its init's process id, as messages have it.
-    pub(crate) fn task_pid(&self) -> u32 {
-        self.pid.cast_unsigned()
+    /// The process `exec_id`, or its init if that is empty.
+    pub(crate) fn process(&mut self, exec_id: &str) -> Option<&mut Process> {
+        if exec_id.is_empty() {
+            return Some(&mut self.init);
+        }
+        self.execs.get_mut(exec_id).map(|exec| &mut exec.process)
     }
 
     /// Lets its init become the program: a connection to libcontainer's
@@ -93,39 +78,21 @@ impl Container {
         UnixStream::connect(socket)?.write_all(b"start container")
     }
 
-    /// Gives it the terminal that its init has made.
-    pub(crate) fn set_console(&mut self, console: Console) {
-        self.console = Some(console);
-    }
-
-    /// Its terminal, if it has one.
-    pub(crate) fn console(&self) -> Option<&Console> {
-        self.console.as_ref()
-    }
-
-    /// Closes our end of its standard input.
-    pub(crate) fn close_input(&mut self) {
-        self.held_input = None;
-        if let Some(console) = &mut self.console {
-            console.close_input();
-        }
-    }
-
     /// Notes that its init ended, and ends what it leaves behind.
-    pub(crate) fn stop(&mut self, exit: Exit) {
-        self.phase = Phase::Stopped(exit);
-        self.close_input();
+    pub(crate) fn hold_exit(&mut self, exit: Exit) {
+        self.held_exit = Some(exit);
         if !self.own_pid_namespace {
             let killed = self.cgroup.signal(libc::SIGKILL);
             if let Err(error) = killed {
                 tracing::error!(id = self.id, %error, "cannot end the container's processes");
             }
         }
-        self.exit.send_replace(Some(exit));
     }
 
-    /// Gets how its init ended once it has.
-    pub(crate) fn watch_exit(&self) -> watch::Receiver<Option<Exit>> {
-        self.exit.subscribe()
+    /// How its init ended, once all others have ended too: nobody must hear of
+    /// a container's end before that of its last process.
+    pub(crate) fn take_exit(&mut self) -> Option<Exit> {
+        let runs = |exec: &Exec| exec.process.phase == Phase::Running;
+        if self.execs.values().any(runs) { None } else { self.held_exit.take() }
     }
 }

@@ -56,6 +56,31 @@ impl Event for task::TaskDelete {
     const TOPIC: &'static str = "/tasks/delete";
 }
 
+impl Event for task::TaskOOM {
+    const TYPE: &'static str = "containerd.events.TaskOOM";
+    const TOPIC: &'static str = "/tasks/oom";
+}
+
+impl Event for task::TaskExecAdded {
+    const TYPE: &'static str = "containerd.events.TaskExecAdded";
+    const TOPIC: &'static str = "/tasks/exec-added";
+}
+
+impl Event for task::TaskExecStarted {
+    const TYPE: &'static str = "containerd.events.TaskExecStarted";
+    const TOPIC: &'static str = "/tasks/exec-started";
+}
+
+impl Event for task::TaskPaused {
+    const TYPE: &'static str = "containerd.events.TaskPaused";
+    const TOPIC: &'static str = "/tasks/paused";
+}
+
+impl Event for task::TaskResumed {
+    const TYPE: &'static str = "containerd.events.TaskResumed";
+    const TOPIC: &'static str = "/tasks/resumed";
+}
+
 enum Entry {
     Event(Box<Envelope>),
     Flush(oneshot::Sender<()>),
@@ -165,5 +190,10 @@ mod tests {
         assert_named::<task::TaskStart>();
         assert_named::<task::TaskExit>();
         assert_named::<task::TaskDelete>();
+        assert_named::<task::TaskOOM>();
+        assert_named::<task::TaskExecAdded>();
+        assert_named::<task::TaskExecStarted>();
+        assert_named::<task::TaskPaused>();
+        assert_named::<task::TaskResumed>();
     }
 }

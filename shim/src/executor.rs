@@ -12,7 +12,7 @@ use std::rc::Rc;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access, execve};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Process, Spec};
 
 use crate::sys;
 
@@ -37,18 +37,20 @@ impl Host {
     }
 }
 
+impl Host {
+    /// Prepares to run it as `process`.
+    ///
+    /// # Errors
+    /// An argument can't be passed.
+    pub(crate) fn prepare(self, process: &Process, environment: &[String]) -> Result<Ready, String> {
+        Ready::new(Program::Host(self), process, environment)
+    }
+}
+
 impl Executor for Host {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        let (arguments, environment) = (arguments(spec)?, environment());
-        sys::restore_sigpipe();
-        let error = sys::execute(&self.program, &self.components, &arguments, &environment);
-        // A seccomp profile may know execve but not execveat.
-        if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) {
-            let path = CString::new(format!("/proc/self/fd/{}", self.program.as_raw_fd()));
-            let path = path.map_err(|_| ExecutorError::InvalidArg)?;
-            let _ = execve(&path, &arguments, &environment);
-        }
-        Err(ExecutorError::Other(format!("cannot run the node's host: {error}")))
+        let ready = Ready::new(Program::Host(self.clone()), process(spec)?, &environment());
+        Err(ExecutorError::Other(ready.map_err(ExecutorError::Other)?.run()))
     }
 
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
@@ -62,23 +64,77 @@ impl Executor for Host {
 #[derive(Clone)]
 pub(crate) struct Native;
 
-impl Executor for Native {
-    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        let program = find(spec).map_err(ExecutorError::Other)?;
+impl Native {
+    /// Prepares to run `process`, whose program is searched for here.
+    ///
+    /// # Errors
+    /// There is no such program; in runc's words.
+    pub(crate) fn prepare(process: &Process, environment: &[String]) -> Result<Ready, String> {
+        let program = find(process)?;
         let path = CString::new(program.into_os_string().into_vec());
-        let path = path.map_err(|_| ExecutorError::InvalidArg)?;
-        sys::restore_sigpipe();
-        let Err(error) = execve(&path, &arguments(spec)?, &environment());
-        Err(ExecutorError::Other(format!("exec {path:?}: {}", error.desc().to_lowercase())))
-    }
-
-    fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
-        find(spec).map(drop).map_err(ExecutorValidationError::ArgValidationError)
+        Ready::new(Program::Native(path.map_err(|error| error.to_string())?), process, environment)
     }
 }
 
-fn find(spec: &Spec) -> Result<PathBuf, String> {
-    let process = spec.process().as_ref().ok_or("spec has no process")?;
+impl Executor for Native {
+    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        let ready = Self::prepare(process(spec)?, &environment()).map_err(ExecutorError::Other)?;
+        Err(ExecutorError::Other(ready.run()))
+    }
+
+    fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
+        let process = spec.process().as_ref();
+        let found = process.ok_or_else(|| "spec has no process".to_owned()).and_then(find);
+        found.map(drop).map_err(ExecutorValidationError::ArgValidationError)
+    }
+}
+
+/// A program with all that it is given, so that nothing but running it is
+/// left to do.
+pub(crate) struct Ready {
+    program: Program,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+}
+
+enum Program {
+    Native(CString),
+    Host(Host),
+}
+
+impl Ready {
+    fn new(program: Program, process: &Process, environment: &[String]) -> Result<Self, String> {
+        let pass = |texts: &[String]| -> Result<Vec<CString>, String> {
+            let passed = texts.iter().map(|text| CString::new(text.as_str()));
+            passed.collect::<Result<_, _>>().map_err(|error| error.to_string())
+        };
+        let arguments = process.args().as_ref().ok_or("spec has no arguments")?;
+        Ok(Self { program, arguments: pass(arguments)?, environment: pass(environment)? })
+    }
+
+    /// Becomes the program. Returns only the reason if that fails.
+    pub(crate) fn run(self) -> String {
+        sys::restore_sigpipe();
+        match self.program {
+            Program::Native(path) => {
+                let Err(error) = execve(&path, &self.arguments, &self.environment);
+                format!("exec {path:?}: {}", error.desc().to_lowercase())
+            }
+            Program::Host(Host { program, components }) => {
+                let error = sys::execute(&program, &components, &self.arguments, &self.environment);
+                // A seccomp profile may know execve but not execveat.
+                if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
+                    && let Ok(path) = CString::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
+                {
+                    let _ = execve(&path, &self.arguments, &self.environment);
+                }
+                format!("cannot run the node's host: {error}")
+            }
+        }
+    }
+}
+
+fn find(process: &Process) -> Result<PathBuf, String> {
     let name = process.args().as_ref().and_then(|arguments| arguments.first());
     let name = name.ok_or("spec has no arguments")?;
     let mut environment = process.env().iter().flatten();
@@ -121,23 +177,17 @@ fn executable(path: &Path) -> Result<(), Errno> {
     access(path, AccessFlags::X_OK)
 }
 
-fn arguments(spec: &Spec) -> Result<Vec<CString>, ExecutorError> {
-    let process = spec.process().as_ref();
-    let arguments = process.and_then(|process| process.args().as_ref());
-    let arguments = arguments.ok_or(ExecutorError::InvalidArg)?.iter();
-    let arguments: Result<_, _> = arguments.map(|text| CString::new(text.as_str())).collect();
-    arguments.map_err(|_| ExecutorError::InvalidArg)
+fn process(spec: &Spec) -> Result<&Process, ExecutorError> {
+    spec.process().as_ref().ok_or(ExecutorError::InvalidArg)
 }
 
 /// The environment that libcontainer has set by now.
-fn environment() -> Vec<CString> {
+fn environment() -> Vec<String> {
     let entry = |(name, value): (OsString, OsString)| {
-        let mut entry = name.into_vec();
-        entry.push(b'=');
-        entry.extend(value.into_vec());
-        // What the kernel gave has no NUL in it.
-        CString::new(entry).ok()
+        let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
+        Some(format!("{name}={value}"))
     };
+    // libcontainer has it from the spec, whose JSON has no other text.
     std::env::vars_os().filter_map(entry).collect()
 }
 

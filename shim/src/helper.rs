@@ -4,7 +4,8 @@
 //! It is `containerd-shim-wasm-v1 helper WORK`, for people to see; what it is
 //! to do comes as one line of JSON through the socket at its standard input,
 //! and its answer goes back the same way. Its standard error, and the warnings
-//! of libcontainer, go to a file in memory that the server reads afterwards.
+//! of libcontainer, go to a file in memory that the server reads afterwards. The
+//! processes that compile are started by it in turn: see [`compilation`].
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsFd;
@@ -15,6 +16,7 @@ use anyhow::{Context, Result};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use crate::aot::compilation;
 use crate::bundle::Bundle;
 use crate::rootfs::Mount;
 use crate::stdio::Streams;
@@ -22,6 +24,8 @@ use crate::{cleanup, log, sys};
 
 mod client;
 mod create;
+mod exec;
+mod update;
 
 pub(crate) use client::{Helper, own_program};
 
@@ -40,6 +44,10 @@ pub(crate) enum Request {
         /// Its bundle.
         bundle: PathBuf,
     },
+    /// Run a further process in it.
+    Exec(Box<ExecRequest>),
+    /// Set new limits.
+    Update(Box<UpdateRequest>),
     /// Remove all that is left of it.
     Delete {
         /// The container.
@@ -64,6 +72,30 @@ pub(crate) struct CreateRequest {
     pub(crate) systemd_cgroup: bool,
 }
 
+/// A process to run in a container.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ExecRequest {
+    /// The container's bundle.
+    pub(crate) bundle: PathBuf,
+    /// The runtime spec's `process`, as JSON.
+    pub(crate) process: String,
+    /// The socket in the bundle that takes its terminal, if it is to have one.
+    pub(crate) console: Option<String>,
+    /// Its standard streams.
+    pub(crate) streams: Streams,
+}
+
+/// New limits of a container.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct UpdateRequest {
+    /// Its id.
+    pub(crate) id: String,
+    /// Its bundle.
+    pub(crate) bundle: PathBuf,
+    /// The runtime spec's `resources`, as JSON.
+    pub(crate) resources: String,
+}
+
 /// A container that was created.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Created {
@@ -75,6 +107,17 @@ pub(crate) struct Created {
     pub(crate) own_pid_namespace: bool,
     /// Whether starting it takes a helper.
     pub(crate) has_start_hooks: bool,
+    /// Columns and rows that its terminal begins with, if it is told.
+    pub(crate) console_size: Option<(u16, u16)>,
+}
+
+/// A process that was started in a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Started {
+    /// The process.
+    pub(crate) pid: i32,
+    /// Columns and rows that its terminal begins with, if it is told.
+    pub(crate) console_size: Option<(u16, u16)>,
 }
 
 /// A helper's answer.
@@ -82,6 +125,8 @@ pub(crate) struct Created {
 pub(crate) enum Answer {
     /// To [`Request::Create`].
     Created(Created),
+    /// To [`Request::Exec`].
+    Started(Started),
     /// To the others.
     Done,
     /// It was not done.
@@ -103,8 +148,6 @@ pub(crate) struct Failure {
 pub(crate) enum FailureKind {
     /// There is such a container already.
     AlreadyExists,
-    /// We can't do that yet.
-    Unimplemented,
     /// The helper ended midway: what it did is not undone.
     HelperDied,
     /// Anything else.
@@ -142,11 +185,22 @@ struct Envelope {
     request: Request,
 }
 
-/// Does what the server asks for. `_work` only names it to people.
+/// Does what the words after [`ACTION`] say: what the server asks for, whose
+/// word only names it to people, or a helper's own further work.
 ///
 /// # Errors
-/// The server can't be talked to.
-pub(crate) fn run(_work: Option<&str>) -> Result<()> {
+/// The server can't be talked to, or the work fails.
+pub(crate) fn run(mut words: impl Iterator<Item = String>) -> Result<()> {
+    let work = words.next().unwrap_or_default();
+    let done = match (work.as_str(), words.next()) {
+        (compilation::OVERSEE, Some(order)) => compilation::oversee(&order),
+        (compilation::BECOME_COMPILER, Some(order)) => compilation::become_compiler(&order),
+        _ => return serve(),
+    };
+    done.or_else(|error| compilation::fail(&error))
+}
+
+fn serve() -> Result<()> {
     let control = sys::take_stdin().context("a helper is started by the shim alone")?;
     let control = UnixStream::from(control);
     log::to_file(sys::duplicate_high(io::stderr().as_fd())?);
@@ -157,6 +211,8 @@ pub(crate) fn run(_work: Option<&str>) -> Result<()> {
     let answer = match request {
         Request::Create(request) => create::create(&request).map(Answer::Created),
         Request::Start { id, bundle } => create::start(&id, &Bundle::new(bundle)),
+        Request::Exec(request) => exec::exec(&request).map(Answer::Started),
+        Request::Update(request) => update::update(&request),
         Request::Delete { id, bundle } => delete(&id, &Bundle::new(bundle)),
     };
     let mut answer = serde_json::to_vec(&answer.unwrap_or_else(Answer::Failed))?;

@@ -4,7 +4,8 @@
 //! containerd calls this program by its actions, [`bootstrap`] (`start`) and
 //! [`cleanup`] (`delete`). `start` leaves the [`server`] behind, one process a
 //! pod, which answers the [`service`] for its [`pod`]. Whatever needs a single thread, mounts
-//! or libcontainer is done by a [`helper`], the same program started anew.
+//! or libcontainer is done by a [`helper`], the same program started anew. People call it for
+//! the node's [`cache`] of precompiled components.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -17,17 +18,22 @@ mod aot;
 mod arguments;
 mod bootstrap;
 mod bundle;
+mod cache;
 mod cgroup;
 mod cleanup;
 mod console;
 mod container;
+mod containerd;
 mod events;
 mod executor;
 mod helper;
 mod log;
+mod logger;
 mod metrics;
 mod node;
+mod oom;
 mod pod;
+mod process;
 mod reaper;
 mod recognition;
 mod rootfs;
@@ -51,8 +57,10 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let mut words = std::env::args().skip(1);
-    if words.next().as_deref() == Some(helper::ACTION) {
-        return helper::run(words.next().as_deref());
+    match words.next().as_deref() {
+        Some(helper::ACTION) => return helper::run(words),
+        Some(cache::ACTION) => return cache::run(words),
+        _ => {}
     }
     let arguments = Arguments::parse(std::env::args().skip(1))?;
     match arguments.action {

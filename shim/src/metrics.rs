@@ -1,4 +1,4 @@
-//! A container's use of CPU, memory and process ids, as containerd's clients
+//! A container's use of CPU, memory, process ids and disks, as containerd's clients
 //! expect it: cgroup v1's message or cgroup v2's, after what the node has.
 
 use std::path::{Path, PathBuf};
@@ -64,7 +64,37 @@ fn v1_metrics(folders: &[PathBuf]) -> Option<v1::Metrics> {
                 ..v1::PidsStat::default()
             })
             .into(),
+        blkio: with("blkio.throttle.io_serviced").map(|folder| v1_blkio(folder)).into(),
         ..v1::Metrics::default()
+    })
+}
+
+/// Of all disks; of processes below too, where the kernel counts them.
+fn v1_blkio(folder: &Path) -> v1::BlkIOStat {
+    let entries = |name: &str| {
+        let file = [format!("blkio.throttle.{name}_recursive"), format!("blkio.throttle.{name}")];
+        let file = file.iter().find(|file| folder.join(file).exists());
+        let text = file.map(|file| text(folder, file)).unwrap_or_default();
+        text.lines().filter_map(v1_blkio_entry).collect()
+    };
+    v1::BlkIOStat {
+        io_service_bytes_recursive: entries("io_service_bytes"),
+        io_serviced_recursive: entries("io_serviced"),
+        ..v1::BlkIOStat::default()
+    }
+}
+
+/// Reads `MAJOR:MINOR OPERATION VALUE`.
+fn v1_blkio_entry(line: &str) -> Option<v1::BlkIOEntry> {
+    let mut fields = line.split_whitespace();
+    let (device, operation) = (fields.next()?, fields.next()?);
+    let (major, minor) = device.split_once(':')?;
+    Some(v1::BlkIOEntry {
+        op: operation.to_owned(),
+        major: major.parse().ok()?,
+        minor: minor.parse().ok()?,
+        value: fields.next()?.parse().ok()?,
+        ..v1::BlkIOEntry::default()
     })
 }
 
@@ -173,8 +203,32 @@ fn v2_metrics(folders: &[PathBuf]) -> v2::Metrics {
             oom_kill: events.get("oom_kill"),
             ..v2::MemoryEvents::default()
         }),
+        io: MessageField::some(v2::IOStat {
+            usage: text(folder, "io.stat").lines().filter_map(v2_io_entry).collect(),
+            ..v2::IOStat::default()
+        }),
         ..v2::Metrics::default()
     }
+}
+
+/// Reads `MAJOR:MINOR rbytes=N wbytes=N rios=N wios=N …`.
+fn v2_io_entry(line: &str) -> Option<v2::IOEntry> {
+    let (device, rest) = line.split_once(' ')?;
+    let (major, minor) = device.split_once(':')?;
+    let value = |name: &str| {
+        let mut fields = rest.split_whitespace().filter_map(|field| field.split_once('='));
+        let value = fields.find(|(found, _)| *found == name).and_then(|(_, value)| value.parse().ok());
+        value.unwrap_or(0)
+    };
+    Some(v2::IOEntry {
+        major: major.parse().ok()?,
+        minor: minor.parse().ok()?,
+        rbytes: value("rbytes"),
+        wbytes: value("wbytes"),
+        rios: value("rios"),
+        wios: value("wios"),
+        ..v2::IOEntry::default()
+    })
 }
 
 fn v2_memory(folder: &Path) -> v2::MemoryStat {
@@ -263,6 +317,8 @@ mod tests {
             ("memory.stat", "cache 1\ntotal_inactive_file 7\n"),
             ("pids.current", "2\n"),
             ("pids.max", "max\n"),
+            ("blkio.throttle.io_serviced", "8:0 Read 3\nTotal 3\n"),
+            ("blkio.throttle.io_service_bytes", "8:0 Read 4096\n8:0 Write 512\nTotal 4608\n"),
         ]);
         let any = read(&cgroup).unwrap();
         assert_eq!(any.type_url, "io.containerd.cgroups.v1.Metrics");
@@ -273,6 +329,8 @@ mod tests {
         assert_eq!(metrics.memory.usage.limit, 1 << 20);
         assert_eq!(metrics.memory.total_inactive_file, 7);
         assert_eq!((metrics.pids.current, metrics.pids.limit), (2, 0));
+        let written = &metrics.blkio.io_service_bytes_recursive[1];
+        assert_eq!((written.major, written.minor, written.op.as_str(), written.value), (8, 0, "Write", 512));
     }
 
     #[test]
@@ -284,6 +342,7 @@ mod tests {
             ("memory.stat", "anon 1\ninactive_file 7\n"),
             ("pids.current", "2\n"),
             ("pids.max", "10\n"),
+            ("io.stat", "8:16 rbytes=4096 wbytes=512 rios=1 wios=2 dbytes=0 dios=0\n"),
         ]);
         let any = read(&cgroup).unwrap();
         assert_eq!(any.type_url, "io.containerd.cgroups.v2.Metrics");
@@ -293,5 +352,7 @@ mod tests {
         assert_eq!(metrics.memory.usage_limit, u64::MAX);
         assert_eq!(metrics.memory.inactive_file, 7);
         assert_eq!((metrics.pids.current, metrics.pids.limit), (2, 10));
+        let disk = &metrics.io.usage[0];
+        assert_eq!((disk.minor, disk.rbytes, disk.wbytes, disk.wios), (16, 4096, 512, 2));
     }
 }

@@ -1,5 +1,6 @@
 //! The containers of one pod: their creation, start, end and deletion, and
-//! the events that tell of these in order.
+//! the events that tell of these in order. What is done to a container between
+//! is in [`exec`] and [`control`].
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -15,12 +16,18 @@ use tokio::time::sleep;
 
 use crate::bundle::Bundle;
 use crate::cleanup::timestamp;
-use crate::console::{Console, ConsoleListener};
-use crate::container::{Container, Phase};
+use crate::console::{CONSOLE, Console, ConsoleListener};
+use crate::container::Container;
 use crate::events::Publisher;
 use crate::helper::{CreateRequest, Created, Failure, FailureKind, Helper, Request};
+use crate::logger::{Logger, LoggerError};
+use crate::process::{Phase, Process};
 use crate::reaper::{Exit, Reaper};
+use crate::stdio::Streams;
 use crate::sys;
+
+mod control;
+mod exec;
 
 /// Time after a start until containerd's calls for it are over.
 const UNTIL_QUIET: Duration = Duration::from_secs(2);
@@ -31,6 +38,8 @@ pub(crate) struct Pod {
     reaper: Arc<Reaper>,
     helper: Helper,
     publisher: Publisher,
+    /// containerd's namespace of its containers.
+    namespace: String,
     stop: Notify,
 }
 
@@ -87,8 +96,27 @@ pub(crate) enum TaskError {
     /// A helper could not do its work.
     #[error(transparent)]
     Helper(#[from] Failure),
-    /// We can't do that yet.
-    #[error("{0} is not yet implemented by the wasm runtime")]
+    /// A logging program can't be used.
+    #[error(transparent)]
+    Logger(#[from] LoggerError),
+    /// It can't be frozen, or not be thawed.
+    #[error("cannot {work} the container: {source}")]
+    Freeze {
+        /// What was to be done.
+        work: &'static str,
+        /// The reason.
+        source: io::Error,
+    },
+    /// What came with the request is not what its type says.
+    #[error("cannot read {what}: {reason}")]
+    Malformed {
+        /// What came.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No runtime of this kind does that.
+    #[error("{0} is not supported by the wasm runtime")]
     Unimplemented(&'static str),
 }
 
@@ -106,12 +134,13 @@ impl Drop for Reservation<'_> {
 
 impl Pod {
     /// A pod without containers.
-    pub(crate) fn new(reaper: Arc<Reaper>, publisher: Publisher) -> Self {
+    pub(crate) fn new(reaper: Arc<Reaper>, publisher: Publisher, namespace: String) -> Self {
         Self {
             containers: Mutex::default(),
             helper: Helper::new(Arc::clone(&reaper)),
             reaper,
             publisher,
+            namespace,
             stop: Notify::new(),
         }
     }
@@ -148,6 +177,23 @@ impl Pod {
         work(container.ok_or_else(|| TaskError::NoContainer(id.to_owned()))?)
     }
 
+    /// Does `work` with the process `exec_id` of a container, or with its init
+    /// if that is empty.
+    ///
+    /// # Errors
+    /// There is none of this id, or as `work` says.
+    pub(crate) fn with_process<T>(
+        &self,
+        id: &str,
+        exec_id: &str,
+        work: impl FnOnce(&mut Process) -> Result<T, TaskError>,
+    ) -> Result<T, TaskError> {
+        self.with(id, |container| {
+            let process = container.process(exec_id);
+            work(process.ok_or_else(|| TaskError::NoProcess(exec_id.to_owned()))?)
+        })
+    }
+
     /// Creates a container; `rootfs` is only for the event. Gives its init's
     /// process id.
     ///
@@ -161,31 +207,30 @@ impl Pod {
         let (id, streams) = (request.id.clone(), request.streams.clone());
         let bundle = Bundle::new(&request.bundle);
         let reservation = self.reserve(&id)?;
-        let listener = if streams.terminal {
-            Some(ConsoleListener::bind(&bundle).map_err(TaskError::Console)?)
-        } else {
-            None
-        };
+        let logger = Logger::start(&streams, &bundle, &id, &self.namespace, &self.reaper).await?;
+        let mut request = request;
+        request.streams = logger.streams(&streams);
+        let opened = request.streams.clone();
+        let listener = listen_for_terminal(&request.streams, &bundle, CONSOLE)?;
         // Its init may end before we know its process id.
         let expectation = self.reaper.expect();
         let created = self.create_by_helper(request).await?;
         let ended = self.reaper.watch(created.pid);
         drop(expectation);
 
+        let size = created.console_size;
         let mut container = Container::new(id.clone(), bundle, streams, created);
         if let Some(listener) = listener {
-            let attached = listener.receive().and_then(|master| Console::attach(master, &container.streams));
-            match attached {
-                Ok(console) => container.set_console(console),
-                // Its init waits, and ends when the container is deleted.
-                Err(error) => tracing::error!(id, %error, "cannot attach the container's terminal"),
-            }
+            // Should that fail, its init waits, and ends when it is deleted.
+            attach_terminal(&mut container.init, listener, &opened, size);
         }
-        let pid = container.task_pid();
+        drop(logger);
+        let pid = container.init.task_pid();
         self.publish_create(&container, rootfs);
         // Before its id is free.
         self.lock().ready.insert(id.clone(), container);
         drop(reservation);
+        self.watch_memory(&id);
         let pod = Arc::clone(self);
         tokio::spawn(async move {
             if let Ok(exit) = ended.await {
@@ -201,20 +246,20 @@ impl Pod {
     /// [`TaskError`].
     pub(crate) async fn start(&self, id: &str) -> Result<u32, TaskError> {
         let started = self.with(id, |container| {
-            if container.phase != Phase::Created {
+            if container.init.phase != Phase::Created {
                 let id = id.to_owned();
                 return Err(TaskError::Phase { id, state: "was started already" });
             }
             if container.has_start_hooks {
-                container.phase = Phase::Starting(None);
+                container.init.phase = Phase::Starting(None);
                 return Ok(None);
             }
             let notified = container.notify_start();
             notified.map_err(|source| TaskError::Start { id: id.to_owned(), source })?;
-            container.phase = Phase::Running;
+            container.init.phase = Phase::Running;
             // Queued before anyone else can see its end.
             self.publish_start(container);
-            Ok(Some(container.task_pid()))
+            Ok(Some(container.init.task_pid()))
         })?;
         let pid = match started {
             Some(pid) => pid,
@@ -227,12 +272,12 @@ impl Pod {
         Ok(pid)
     }
 
-    /// Waits until a container has ended.
+    /// Waits until a process has ended.
     ///
     /// # Errors
     /// There is none of this id, or it was deleted meanwhile.
-    pub(crate) async fn wait(&self, id: &str) -> Result<Exit, TaskError> {
-        let mut ended = self.with(id, |container| Ok(container.watch_exit()))?;
+    pub(crate) async fn wait(&self, id: &str, exec_id: &str) -> Result<Exit, TaskError> {
+        let mut ended = self.with_process(id, exec_id, |process| Ok(process.watch_exit()))?;
         wait_for(id, &mut ended).await
     }
 
@@ -243,20 +288,20 @@ impl Pod {
     /// [`TaskError`]; it can be tried again.
     pub(crate) async fn delete(&self, id: &str) -> Result<(u32, Exit), TaskError> {
         let (mut ended, bundle) = self.with(id, |container| {
-            match container.phase {
+            match container.init.phase {
                 Phase::Stopped(_) => {}
-                Phase::Created => send_signal(container.pid, libc::SIGKILL)?,
-                Phase::Running | Phase::Starting(_) => {
+                Phase::Created => send_signal(container.init.pid, libc::SIGKILL)?,
+                Phase::Running | Phase::Starting(_) | Phase::Paused => {
                     return Err(TaskError::Phase { id: id.to_owned(), state: "is running" });
                 }
             }
-            Ok((container.watch_exit(), container.bundle.path().to_owned()))
+            Ok((container.init.watch_exit(), container.bundle.path().to_owned()))
         })?;
         let exit = wait_for(id, &mut ended).await?;
         self.delete_by_helper(id, bundle).await?;
         let removed = self.lock().ready.remove(id);
         let container = removed.ok_or_else(|| TaskError::NoContainer(id.to_owned()))?;
-        let pid = container.task_pid();
+        let pid = container.init.task_pid();
         self.publisher.publish(&TaskDelete {
             container_id: id.to_owned(),
             id: id.to_owned(),
@@ -266,17 +311,6 @@ impl Pod {
             ..TaskDelete::default()
         });
         Ok((pid, exit))
-    }
-
-    /// Sends a signal to a container's init.
-    ///
-    /// # Errors
-    /// [`TaskError`].
-    pub(crate) fn signal(&self, id: &str, signal: i32) -> Result<(), TaskError> {
-        self.with(id, |container| match container.phase {
-            Phase::Stopped(_) => Err(TaskError::Finished),
-            _ => send_signal(container.pid, signal),
-        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Containers> {
@@ -313,18 +347,18 @@ impl Pod {
         let request = Request::Start { id: id.to_owned(), bundle };
         let started = self.helper.run("start", request).await;
         self.with(id, |container| {
-            let Phase::Starting(ended) = container.phase else {
-                return Ok(container.task_pid());
+            let Phase::Starting(ended) = container.init.phase else {
+                return Ok(container.init.task_pid());
             };
-            container.phase = Phase::Running;
+            container.init.phase = Phase::Running;
             if started.is_ok() {
                 self.publish_start(container);
             }
             if let Some(exit) = ended {
-                self.stop_container(container, exit);
+                self.init_ended(container, exit);
             }
             started?;
-            Ok(container.task_pid())
+            Ok(container.init.task_pid())
         })
     }
 
@@ -334,19 +368,35 @@ impl Pod {
         let Some(container) = containers.ready.get_mut(id) else {
             return;
         };
-        if let Phase::Starting(ended) = &mut container.phase {
+        if let Phase::Starting(ended) = &mut container.init.phase {
             *ended = Some(exit);
             return;
         }
-        self.stop_container(container, exit);
+        self.init_ended(container, exit);
     }
 
-    fn stop_container(&self, container: &mut Container, exit: Exit) {
-        container.stop(exit);
+    fn init_ended(&self, container: &mut Container, exit: Exit) {
+        self.publish_oom(container);
+        container.hold_exit(exit);
+        self.stop_if_last(container);
+    }
+
+    /// Tells of the container's end once the last of its processes has ended.
+    fn stop_if_last(&self, container: &mut Container) {
+        let Some(exit) = container.take_exit() else {
+            return;
+        };
+        container.init.stop(exit);
+        self.publish_exit(container, "", container.init.task_pid(), exit);
+    }
+
+    /// Tells of the end of a process; `exec_id` is empty for the init.
+    fn publish_exit(&self, container: &Container, exec_id: &str, pid: u32, exit: Exit) {
+        let id = if exec_id.is_empty() { container.id.as_str() } else { exec_id };
         self.publisher.publish(&TaskExit {
             container_id: container.id.clone(),
-            id: container.id.clone(),
-            pid: container.task_pid(),
+            id: id.to_owned(),
+            pid,
             exit_status: exit.status,
             exited_at: MessageField::some(timestamp(exit.at)),
             ..TaskExit::default()
@@ -359,13 +409,13 @@ impl Pod {
             bundle: container.bundle.path().display().to_string(),
             rootfs,
             io: MessageField::some(TaskIO {
-                stdin: container.streams.stdin.clone(),
-                stdout: container.streams.stdout.clone(),
-                stderr: container.streams.stderr.clone(),
-                terminal: container.streams.terminal,
+                stdin: container.init.streams.stdin.clone(),
+                stdout: container.init.streams.stdout.clone(),
+                stderr: container.init.streams.stderr.clone(),
+                terminal: container.init.streams.terminal,
                 ..TaskIO::default()
             }),
-            pid: container.task_pid(),
+            pid: container.init.task_pid(),
             ..TaskCreate::default()
         });
     }
@@ -373,9 +423,38 @@ impl Pod {
     fn publish_start(&self, container: &Container) {
         self.publisher.publish(&TaskStart {
             container_id: container.id.clone(),
-            pid: container.task_pid(),
+            pid: container.init.task_pid(),
             ..TaskStart::default()
         });
+    }
+}
+
+/// Listens for the terminal that a process of these streams will make.
+fn listen_for_terminal(
+    streams: &Streams,
+    bundle: &Bundle,
+    name: &str,
+) -> Result<Option<ConsoleListener>, TaskError> {
+    let listener = streams.terminal.then(|| ConsoleListener::bind(bundle, name));
+    listener.transpose().map_err(TaskError::Console)
+}
+
+/// Gives `process` the terminal that it has made; `streams` are where that is
+/// copied from and to, and `size` what it begins with.
+fn attach_terminal(
+    process: &mut Process,
+    listener: ConsoleListener,
+    streams: &Streams,
+    size: Option<(u16, u16)>,
+) {
+    let attached =
+        listener.receive().and_then(|master| Console::attach(master, streams)).and_then(|console| {
+            size.map_or(Ok(()), |(width, height)| console.resize(width, height))?;
+            Ok(console)
+        });
+    match attached {
+        Ok(console) => process.set_console(console),
+        Err(error) => tracing::error!(pid = process.pid, %error, "cannot attach the process's terminal"),
     }
 }
 

@@ -19,6 +19,13 @@ pub(crate) struct Exit {
     pub(crate) at: SystemTime,
 }
 
+impl Exit {
+    /// That of a process that never became its program.
+    pub(crate) fn failed_start() -> Self {
+        Self { status: 255, at: SystemTime::now() }
+    }
+}
+
 /// Collects ended children and tells those who wait for them.
 #[derive(Default)]
 pub(crate) struct Reaper {

@@ -14,6 +14,10 @@ pub(crate) const MANIFEST: &str = "/app/wharf.json";
 /// The host in a Linux image, and the name that the node's host is given.
 pub(crate) const HOST: &str = "/wharf-host";
 
+/// What the host does beside serving: for `exec` in an app, which has no
+/// shell.
+pub(crate) const HOST_COMMANDS: [&str; 3] = ["routes", "health", "dump"];
+
 /// Environment variable of the container that overrides recognition.
 const MODE: &str = "WHARF_MODE";
 

@@ -58,7 +58,7 @@ async fn run(arguments: &Arguments, listener: UnixListener, events: &str) -> Res
         }
     });
     let publisher = Publisher::start(events, &arguments.namespace);
-    let pod = Arc::new(Pod::new(reaper, publisher.clone()));
+    let pod = Arc::new(Pod::new(reaper, publisher.clone(), arguments.namespace.clone()));
 
     let listener = Listener::try_from(listener).context("cannot listen")?;
     let mut server = Server::new().add_listener(listener).register_service(services(&pod));
@@ -104,7 +104,7 @@ mod tests {
     #[tokio::test]
     async fn both_versions_of_the_task_service_are_served() {
         let publisher = Publisher::start("/no/such/socket", "test");
-        let pod = Arc::new(Pod::new(Arc::new(Reaper::default()), publisher));
+        let pod = Arc::new(Pod::new(Arc::new(Reaper::default()), publisher, "test".to_owned()));
         let services = services(&pod);
         let mut names: Vec<_> = services.keys().map(String::as_str).collect();
         names.sort_unstable();

@@ -1,5 +1,6 @@
 //! containerd's task API: its messages, to and from the [`Pod`].
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,17 +11,18 @@ use containerd_shim_protos::api::{
     StartResponse, StateRequest, StateResponse, StatsRequest, StatsResponse, Status, UpdateTaskRequest,
     WaitRequest, WaitResponse,
 };
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Message, MessageField};
-use containerd_shim_protos::shim::oci::Options;
+use containerd_shim_protos::shim::oci::{Options, ProcessDetails};
 use containerd_shim_protos::shim_async::Task;
 use containerd_shim_protos::ttrpc::r#async::TtrpcContext;
 use containerd_shim_protos::ttrpc::{self, Code, get_status};
 
 use crate::cleanup::timestamp;
-use crate::container::Phase;
 use crate::helper::{CreateRequest, FailureKind};
 use crate::metrics;
 use crate::pod::{Pod, TaskError};
+use crate::process::Phase;
 use crate::rootfs::Mount;
 use crate::stdio::Streams;
 
@@ -48,10 +50,12 @@ impl From<TaskError> for ttrpc::Error {
             TaskError::Unimplemented(_) => Code::UNIMPLEMENTED,
             TaskError::Helper(failure) => match failure.kind {
                 FailureKind::AlreadyExists => Code::ALREADY_EXISTS,
-                FailureKind::Unimplemented => Code::UNIMPLEMENTED,
                 FailureKind::HelperDied | FailureKind::Other => Code::UNKNOWN,
             },
+            TaskError::Malformed { .. } => Code::INVALID_ARGUMENT,
             TaskError::Console(_)
+            | TaskError::Logger(_)
+            | TaskError::Freeze { .. }
             | TaskError::Signal(_)
             | TaskError::Processes(_)
             | TaskError::Metrics(_) => Code::UNKNOWN,
@@ -60,9 +64,14 @@ impl From<TaskError> for ttrpc::Error {
     }
 }
 
-/// There is no process but a container's own, so far.
-fn refuse_exec_id(exec_id: &str) -> Result<(), TaskError> {
-    if exec_id.is_empty() { Ok(()) } else { Err(TaskError::NoProcess(exec_id.to_owned())) }
+/// The text of a message that is JSON, of a type that ends in `kind`.
+fn json(any: Option<&Any>, kind: &str, what: &'static str) -> Result<String, TaskError> {
+    let malformed = |reason: String| TaskError::Malformed { what, reason };
+    let any = any.ok_or_else(|| malformed(format!("expected a {kind}, found nothing")))?;
+    if !any.type_url.ends_with(kind) {
+        return Err(malformed(format!("expected a {kind}, found type {:?}", any.type_url)));
+    }
+    String::from_utf8(any.value.clone()).map_err(|error| malformed(error.to_string()))
 }
 
 /// What a helper must know to create the container.
@@ -104,14 +113,20 @@ impl Task for TaskService {
     }
 
     async fn start(&self, _: &TtrpcContext, request: StartRequest) -> ttrpc::Result<StartResponse> {
-        refuse_exec_id(&request.exec_id)?;
-        let pid = self.pod.start(&request.id).await?;
+        let pid = if request.exec_id.is_empty() {
+            self.pod.start(&request.id).await?
+        } else {
+            self.pod.start_exec(&request.id, &request.exec_id).await?
+        };
         Ok(StartResponse { pid, ..StartResponse::default() })
     }
 
     async fn delete(&self, _: &TtrpcContext, request: DeleteRequest) -> ttrpc::Result<DeleteResponse> {
-        refuse_exec_id(&request.exec_id)?;
-        let (pid, exit) = self.pod.delete(&request.id).await?;
+        let (pid, exit) = if request.exec_id.is_empty() {
+            self.pod.delete(&request.id).await?
+        } else {
+            self.pod.delete_exec(&request.id, &request.exec_id)?
+        };
         Ok(DeleteResponse {
             pid,
             exit_status: exit.status,
@@ -121,22 +136,28 @@ impl Task for TaskService {
     }
 
     async fn state(&self, _: &TtrpcContext, request: StateRequest) -> ttrpc::Result<StateResponse> {
-        refuse_exec_id(&request.exec_id)?;
         let state = self.pod.with(&request.id, |container| {
-            let (status, ended) = match container.phase {
+            let (id, bundle) = (container.id.clone(), container.bundle.path().display().to_string());
+            let frozen = container.init.phase == Phase::Paused;
+            let process = container.process(&request.exec_id);
+            let process = process.ok_or_else(|| TaskError::NoProcess(request.exec_id.clone()))?;
+            let (status, ended) = match process.phase {
                 Phase::Created => (Status::CREATED, None),
+                Phase::Paused => (Status::PAUSED, None),
+                Phase::Running if frozen => (Status::PAUSED, None),
                 Phase::Starting(_) | Phase::Running => (Status::RUNNING, None),
                 Phase::Stopped(exit) => (Status::STOPPED, Some(exit)),
             };
             Ok(StateResponse {
-                id: container.id.clone(),
-                bundle: container.bundle.path().display().to_string(),
-                pid: container.task_pid(),
+                id,
+                bundle,
+                exec_id: request.exec_id.clone(),
+                pid: process.task_pid(),
                 status: status.into(),
-                stdin: container.streams.stdin.clone(),
-                stdout: container.streams.stdout.clone(),
-                stderr: container.streams.stderr.clone(),
-                terminal: container.streams.terminal,
+                stdin: process.streams.stdin.clone(),
+                stdout: process.streams.stdout.clone(),
+                stderr: process.streams.stderr.clone(),
+                terminal: process.streams.terminal,
                 exit_status: ended.map_or(0, |exit| exit.status),
                 exited_at: ended.map(|exit| timestamp(exit.at)).into(),
                 ..StateResponse::default()
@@ -146,8 +167,7 @@ impl Task for TaskService {
     }
 
     async fn wait(&self, _: &TtrpcContext, request: WaitRequest) -> ttrpc::Result<WaitResponse> {
-        refuse_exec_id(&request.exec_id)?;
-        let exit = self.pod.wait(&request.id).await?;
+        let exit = self.pod.wait(&request.id, &request.exec_id).await?;
         Ok(WaitResponse {
             exit_status: exit.status,
             exited_at: MessageField::some(timestamp(exit.at)),
@@ -156,23 +176,30 @@ impl Task for TaskService {
     }
 
     async fn kill(&self, _: &TtrpcContext, request: KillRequest) -> ttrpc::Result<Empty> {
-        refuse_exec_id(&request.exec_id)?;
         let signal = request.signal.cast_signed();
-        if request.all {
-            let all = self.pod.with(&request.id, |container| Ok(container.cgroup.clone()))?;
-            all.signal(signal).map_err(TaskError::Signal)?;
+        if request.all && request.exec_id.is_empty() {
+            self.pod.signal_all(&request.id, signal)?;
         } else {
-            self.pod.signal(&request.id, signal)?;
+            self.pod.signal(&request.id, &request.exec_id, signal)?;
         }
         Ok(Empty::default())
     }
 
     async fn pids(&self, _: &TtrpcContext, request: PidsRequest) -> ttrpc::Result<PidsResponse> {
-        let cgroup = self.pod.with(&request.id, |container| Ok(container.cgroup.clone()))?;
-        let processes = cgroup.processes().map_err(TaskError::Processes)?.into_iter();
-        let processes =
-            processes.map(|pid| ProcessInfo { pid: pid.cast_unsigned(), ..ProcessInfo::default() });
-        Ok(PidsResponse { processes: processes.collect(), ..PidsResponse::default() })
+        let (cgroup, execs) = self.pod.with(&request.id, |container| {
+            let execs = container.execs.iter().map(|(id, exec)| (exec.process.pid, id.clone()));
+            Ok((container.cgroup.clone(), execs.collect::<HashMap<_, _>>()))
+        })?;
+        let mut processes = Vec::new();
+        for pid in cgroup.processes().map_err(TaskError::Processes)? {
+            let details = execs.get(&pid).map(|exec_id| {
+                let details = ProcessDetails { exec_id: exec_id.clone(), ..ProcessDetails::default() };
+                metrics::pack("containerd.runc.v1.ProcessDetails", &details)
+            });
+            let info = details.transpose().map_err(TaskError::Metrics)?.into();
+            processes.push(ProcessInfo { pid: pid.cast_unsigned(), info, ..ProcessInfo::default() });
+        }
+        Ok(PidsResponse { processes, ..PidsResponse::default() })
     }
 
     async fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> ttrpc::Result<StatsResponse> {
@@ -182,10 +209,9 @@ impl Task for TaskService {
     }
 
     async fn close_io(&self, _: &TtrpcContext, request: CloseIORequest) -> ttrpc::Result<Empty> {
-        refuse_exec_id(&request.exec_id)?;
-        self.pod.with(&request.id, |container| {
+        self.pod.with_process(&request.id, &request.exec_id, |process| {
             if request.stdin {
-                container.close_input();
+                process.close_input();
             }
             Ok(())
         })?;
@@ -193,19 +219,16 @@ impl Task for TaskService {
     }
 
     async fn resize_pty(&self, _: &TtrpcContext, request: ResizePtyRequest) -> ttrpc::Result<Empty> {
-        refuse_exec_id(&request.exec_id)?;
         let characters = |count: u32| u16::try_from(count).unwrap_or(u16::MAX);
         let (width, height) = (characters(request.width), characters(request.height));
-        self.pod.with(&request.id, |container| match container.console() {
-            Some(console) => console.resize(width, height).map_err(TaskError::Console),
-            // Without a terminal there is nothing to resize.
-            None => Ok(()),
+        self.pod.with_process(&request.id, &request.exec_id, |process| {
+            process.resize(width, height).map_err(TaskError::Console)
         })?;
         Ok(Empty::default())
     }
 
     async fn connect(&self, _: &TtrpcContext, request: ConnectRequest) -> ttrpc::Result<ConnectResponse> {
-        let task_pid = self.pod.with(&request.id, |container| Ok(container.task_pid()));
+        let task_pid = self.pod.with(&request.id, |container| Ok(container.init.task_pid()));
         Ok(ConnectResponse {
             shim_pid: std::process::id(),
             // containerd also asks a shim that has no task yet.
@@ -219,23 +242,35 @@ impl Task for TaskService {
         Ok(Empty::default())
     }
 
-    async fn pause(&self, _: &TtrpcContext, _: PauseRequest) -> ttrpc::Result<Empty> {
-        Err(TaskError::Unimplemented("pause").into())
+    async fn pause(&self, _: &TtrpcContext, request: PauseRequest) -> ttrpc::Result<Empty> {
+        self.pod.pause(&request.id).await?;
+        Ok(Empty::default())
     }
 
-    async fn resume(&self, _: &TtrpcContext, _: ResumeRequest) -> ttrpc::Result<Empty> {
-        Err(TaskError::Unimplemented("resume").into())
+    async fn resume(&self, _: &TtrpcContext, request: ResumeRequest) -> ttrpc::Result<Empty> {
+        self.pod.resume(&request.id)?;
+        Ok(Empty::default())
     }
 
     async fn checkpoint(&self, _: &TtrpcContext, _: CheckpointTaskRequest) -> ttrpc::Result<Empty> {
-        Err(TaskError::Unimplemented("checkpoint").into())
+        Err(TaskError::Unimplemented("making a checkpoint").into())
     }
 
-    async fn exec(&self, _: &TtrpcContext, _: ExecProcessRequest) -> ttrpc::Result<Empty> {
-        Err(TaskError::Unimplemented("exec").into())
+    async fn exec(&self, _: &TtrpcContext, request: ExecProcessRequest) -> ttrpc::Result<Empty> {
+        let spec = json(request.spec.as_ref(), "/Process", "the process to run")?;
+        let streams = Streams {
+            stdin: request.stdin,
+            stdout: request.stdout,
+            stderr: request.stderr,
+            terminal: request.terminal,
+        };
+        self.pod.add_exec(&request.id, &request.exec_id, spec, streams)?;
+        Ok(Empty::default())
     }
 
-    async fn update(&self, _: &TtrpcContext, _: UpdateTaskRequest) -> ttrpc::Result<Empty> {
-        Err(TaskError::Unimplemented("update").into())
+    async fn update(&self, _: &TtrpcContext, request: UpdateTaskRequest) -> ttrpc::Result<Empty> {
+        let resources = json(request.resources.as_ref(), "/LinuxResources", "the new limits")?;
+        self.pod.update(&request.id, resources).await?;
+        Ok(Empty::default())
     }
 }

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::{Capabilities, LinuxCapabilities, LinuxNamespaceType, Process, Spec};
 use wharf_app::Sha256;
 
 use crate::recognition::{HOST, MANIFEST};
@@ -36,6 +36,7 @@ pub(crate) fn prepare(spec: &mut Spec, bundle: &Path) -> Result<(), SpecError> {
     let path = bundle.join(root.path());
     root.set_path(path);
     let process = spec.process_mut().as_mut().ok_or(SpecError::Missing("process"))?;
+    close_capabilities(process);
     // The helper has set it as far as it may; libcontainer would fail.
     process.set_oom_score_adj(None);
     // libcontainer takes "false" for a reason to load seccomp's filter late,
@@ -75,6 +76,39 @@ pub(crate) fn serve_app(spec: &mut Spec, components: &[Sha256]) -> Result<(), Sp
     process.set_env(Some(environment));
     process.set_no_new_privileges(Some(true));
     Ok(())
+}
+
+/// Makes sets of capabilities that are left out empty ones. libcontainer would
+/// leave them as they are: the shim's.
+pub(crate) fn close_capabilities(process: &mut Process) {
+    let mut sets = process.capabilities().clone().unwrap_or_else(|| {
+        let mut none = LinuxCapabilities::default();
+        none.set_bounding(None).set_effective(None).set_permitted(None);
+        none.set_inheritable(None).set_ambient(None);
+        none
+    });
+    let filled = |set: &Option<Capabilities>| Some(set.clone().unwrap_or_default());
+    sets.set_bounding(filled(sets.bounding()));
+    sets.set_effective(filled(sets.effective()));
+    sets.set_permitted(filled(sets.permitted()));
+    sets.set_inheritable(filled(sets.inheritable()));
+    sets.set_ambient(filled(sets.ambient()));
+    process.set_capabilities(Some(sets));
+}
+
+/// Columns and rows that a terminal begins with.
+pub(crate) fn console_size(process: &Process) -> Option<(u16, u16)> {
+    let size = process.console_size()?;
+    let characters = |count: u64| u16::try_from(count).ok().filter(|count| *count > 0);
+    Some((characters(size.width())?, characters(size.height())?))
+}
+
+/// Whether a `cgroupsPath` is for systemd to make: `slice:prefix:name`. The
+/// runtime's options say so too, but only to runc's own runtime type.
+pub(crate) fn is_systemd_path(path: &Path) -> bool {
+    let mut parts = path.to_str().unwrap_or_default().split(':');
+    let slice = parts.next().unwrap_or_default();
+    slice.ends_with(".slice") && !slice.contains('/') && parts.count() == 2
 }
 
 /// Whether the init process has a pid namespace of its own, whose other
@@ -132,6 +166,31 @@ mod tests {
         let process = spec.process().as_ref().unwrap();
         let expected = ["WHARF_AOT_FDS=".to_owned(), "WHARF_APP=/app/wharf.json".to_owned()];
         assert_eq!(process.env().as_deref(), Some(&expected[..]));
+    }
+
+    #[test]
+    fn capabilities_that_are_left_out_are_none() {
+        let mut process = Process::default();
+        let mut sets = LinuxCapabilities::default();
+        sets.set_effective(None).set_ambient(None);
+        let kept = sets.bounding().clone();
+        process.set_capabilities(Some(sets));
+        close_capabilities(&mut process);
+        let sets = process.capabilities().as_ref().unwrap();
+        assert_eq!(sets.effective().as_ref().unwrap().len(), 0);
+        assert_eq!(sets.ambient().as_ref().unwrap().len(), 0);
+        assert_eq!(*sets.bounding(), kept);
+        process.set_capabilities(None);
+        close_capabilities(&mut process);
+        assert_eq!(process.capabilities().as_ref().unwrap().permitted().as_ref().unwrap().len(), 0);
+    }
+
+    #[test]
+    fn only_a_slice_with_two_more_parts_is_systemds() {
+        assert!(is_systemd_path(Path::new("kubepods-pod1.slice:cri-containerd:abc")));
+        assert!(is_systemd_path(Path::new("system.slice:docker:abc")));
+        assert!(!is_systemd_path(Path::new("/kubepods/a.slice/abc")));
+        assert!(!is_systemd_path(Path::new("/default/abc")));
     }
 
     #[test]

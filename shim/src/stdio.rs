@@ -17,13 +17,19 @@ use nix::sys::stat::fstat;
 use nix::unistd::{Uid, fchown};
 use serde::{Deserialize, Serialize};
 
+use crate::sys;
+
+/// Begins the address of a fifo that is opened for writing alone: that of a
+/// logging program, whose end the writer is to notice.
+pub(crate) const LOGGED: &str = "logged://";
+
 /// Where the streams of a container go, as in the create request: paths,
 /// empty for none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Streams {
     /// A fifo, or empty.
     pub(crate) stdin: String,
-    /// A fifo, a `file://` address, or empty.
+    /// A fifo, a `file://` or `binary://` address, or empty.
     pub(crate) stdout: String,
     /// As `stdout`.
     pub(crate) stderr: String,
@@ -45,9 +51,9 @@ pub(crate) enum StreamError {
         #[source]
         source: io::Error,
     },
-    /// A way of logging that we do not have yet.
-    #[error("cannot send {name} to {path:?}: not yet implemented, use a fifo or file://")]
-    Unimplemented {
+    /// No way of logging that we know.
+    #[error("cannot send {name} to {path:?}: expected a fifo, file:// or binary://")]
+    Unknown {
         /// Which stream.
         name: &'static str,
         /// Where it should go.
@@ -69,6 +75,18 @@ impl Streams {
             open_output("stdout", &self.stdout, uid)?,
             open_output("stderr", &self.stderr, uid)?,
         ])
+    }
+
+    /// Standard error, for lines of our own before the container starts: none
+    /// where it is a terminal, which is opened later, or can't be opened, which
+    /// [`Streams::open`] reports. Writing to it does not wait.
+    pub(crate) fn open_log(&self) -> Option<File> {
+        if self.terminal || self.stderr.is_empty() {
+            return None;
+        }
+        let log = output("stderr", &self.stderr).ok()?;
+        sys::set_nonblocking(&log).ok()?;
+        Some(log.into())
     }
 
     /// The server's own writer of standard input: while it is open, the
@@ -107,19 +125,25 @@ fn open_input(path: &str, uid: u32) -> Result<OwnedFd, StreamError> {
 
 fn open_output(name: &'static str, path: &str, uid: u32) -> Result<OwnedFd, StreamError> {
     let failed = |source| StreamError::Open { name, path: path.to_owned(), source };
+    let output = output(name, path)?;
+    give(&output, uid).map_err(failed)?;
+    Ok(output)
+}
+
+fn output(name: &'static str, path: &str) -> Result<OwnedFd, StreamError> {
+    let failed = |source| StreamError::Open { name, path: path.to_owned(), source };
     let output = match path.split_once("://") {
         None if path.is_empty() => File::options().write(true).open("/dev/null"),
         None => File::options().read(true).write(true).open(path),
         Some(("fifo", path)) => File::options().read(true).write(true).open(path),
         Some(("file", path)) => append(Path::new(path)),
+        Some(("logged", path)) => File::options().write(true).open(path),
         Some(_) => {
             let path = path.to_owned();
-            return Err(StreamError::Unimplemented { name, path });
+            return Err(StreamError::Unknown { name, path });
         }
     };
-    let output = OwnedFd::from(output.map_err(failed)?);
-    give(&output, uid).map_err(failed)?;
-    Ok(output)
+    Ok(output.map_err(failed)?.into())
 }
 
 fn append(path: &Path) -> io::Result<File> {
@@ -184,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_appended_to_and_a_logging_program_is_named_as_missing() {
+    fn a_file_is_appended_to_and_an_unknown_address_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/log");
         let address = format!("file://{}", path.display());
@@ -193,7 +217,7 @@ mod tests {
             File::from(output).write_all(b"line\n").unwrap();
         }
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "line\nline\n");
-        let error = open_output("stderr", "binary:///x", 0).unwrap_err();
-        assert!(matches!(error, StreamError::Unimplemented { .. }));
+        let error = open_output("stderr", "npipe:///x", 0).unwrap_err();
+        assert!(matches!(error, StreamError::Unknown { .. }));
     }
 }

@@ -4,14 +4,15 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::Command;
 
 use tokio::io::unix::AsyncFd;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::unistd::{ForkResult, Pid};
 
 /// Where our own descriptors go in a process that becomes a container's init,
 /// so that the low numbers are free for those that the program is given.
@@ -80,6 +81,48 @@ pub(crate) fn execute(
     io::Error::last_os_error()
 }
 
+/// Makes a copy of this process: nothing in the copy, its id in this one.
+///
+/// # Errors
+/// `fork(2)`; or this process has more than one thread.
+pub(crate) fn fork() -> io::Result<Option<Pid>> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("this process has several threads"));
+    }
+    // SAFETY: with a single thread, checked above, no lock of the copy is held
+    // by a thread that it does not have.
+    Ok(match unsafe { nix::unistd::fork()? } {
+        ForkResult::Child => None,
+        ForkResult::Parent { child } => Some(child),
+    })
+}
+
+/// Has `command` run with each of `passed` as [`FIRST_PASSED`], and so on. They
+/// must come from [`duplicate_high`], and stay open until it runs.
+///
+/// # Errors
+/// One has too low a number.
+pub(crate) fn pass_descriptors(command: &mut Command, passed: Vec<OwnedFd>) -> io::Result<()> {
+    use std::os::unix::process::CommandExt;
+    if passed.iter().any(|fd| fd.as_raw_fd() < OWN_DESCRIPTORS) {
+        return Err(io::Error::other("a descriptor to pass has too low a number"));
+    }
+    let place = move || {
+        for (target, fd) in (FIRST_PASSED..).zip(&passed) {
+            // SAFETY: both are plain numbers. What this process has at
+            // `target` is needed by none but the parent, which has its own.
+            if unsafe { libc::dup2(fd.as_raw_fd(), target) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec it calls only `dup2`, which is
+    // async-signal-safe, and allocates nothing.
+    unsafe { command.pre_exec(place) };
+    Ok(())
+}
+
 /// `struct mount_attr` of `mount_setattr(2)`.
 #[repr(C)]
 #[derive(Default)]
@@ -90,36 +133,32 @@ struct MountAttributes {
     user_namespace: u64,
 }
 
-/// Opens the file at `path` for reading, on a private read-only mount of it.
-///
-/// Whoever is given the descriptor can't open it again for writing through
-/// `/proc/self/fd`, not even as root: a container can't overwrite the node's
-/// own program or precompiled code (compare CVE-2019-5736). Where the kernel
-/// or the privileges don't allow it, this is a plain open.
+/// Opens the file at `path` for reading, as [`read_only`] has it.
 ///
 /// # Errors
 /// The file can't be opened.
 pub(crate) fn open_read_only(path: &Path) -> io::Result<File> {
-    let Ok(tree) = clone_read_only(path) else {
-        return File::options().read(true).open(path);
-    };
-    File::options()
-        .read(true)
-        .open(format!("/proc/self/fd/{}", tree.as_raw_fd()))
-        .or_else(|_| File::options().read(true).open(path))
+    File::options().read(true).open(path).map(read_only)
 }
 
-fn clone_read_only(path: &Path) -> io::Result<OwnedFd> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: `path` ends with NUL and outlives the call.
-    let tree = unsafe {
-        libc::syscall(
-            libc::SYS_open_tree,
-            libc::AT_FDCWD,
-            path.as_ptr(),
-            libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC,
-        )
-    };
+/// The same file on a private read-only mount of it.
+///
+/// Whoever is given the descriptor can't open it again for writing through
+/// `/proc/self/fd`, not even as root: a container can't overwrite the node's
+/// own program or precompiled code (compare CVE-2019-5736). Where the kernel
+/// or the privileges don't allow it, this is the file as it is.
+pub(crate) fn read_only(file: File) -> File {
+    let reopened = clone_read_only(&file)
+        .and_then(|tree| File::options().read(true).open(format!("/proc/self/fd/{}", tree.as_raw_fd())));
+    reopened.unwrap_or(file)
+}
+
+fn clone_read_only(file: &File) -> io::Result<OwnedFd> {
+    let itself: &CStr = c"";
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH.cast_unsigned();
+    // SAFETY: the descriptor is open, the path ends with NUL, and both outlive
+    // the call.
+    let tree = unsafe { libc::syscall(libc::SYS_open_tree, file.as_raw_fd(), itself.as_ptr(), flags) };
     let tree = RawFd::try_from(tree).map_err(io::Error::other)?;
     if tree < 0 {
         return Err(io::Error::last_os_error());
@@ -127,14 +166,13 @@ fn clone_read_only(path: &Path) -> io::Result<OwnedFd> {
     // SAFETY: the kernel has just returned this descriptor and nobody else has it.
     let tree = unsafe { OwnedFd::from_raw_fd(tree) };
     let attributes = MountAttributes { set: libc::MOUNT_ATTR_RDONLY, ..MountAttributes::default() };
-    let empty: &CStr = c"";
     // SAFETY: `attributes` is laid out as the kernel expects, its size is
     // given, and it and the empty path outlive the call.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
             tree.as_raw_fd(),
-            empty.as_ptr(),
+            itself.as_ptr(),
             libc::AT_EMPTY_PATH,
             &raw const attributes,
             size_of::<MountAttributes>(),
@@ -150,7 +188,7 @@ fn clone_read_only(path: &Path) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// `prctl(2)`, or the parent, which must be `parent`, has died already.
-pub(crate) fn die_with_parent(parent: nix::unistd::Pid) -> io::Result<()> {
+pub(crate) fn die_with_parent(parent: Pid) -> io::Result<()> {
     // SAFETY: this option takes one number and no pointer.
     if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } < 0 {
         return Err(io::Error::last_os_error());
@@ -160,6 +198,19 @@ pub(crate) fn die_with_parent(parent: nix::unistd::Pid) -> io::Result<()> {
     } else {
         Err(io::Error::other("the shim that started this has ended"))
     }
+}
+
+/// Has the kernel give this process, and those that it starts, the CPU later
+/// than others.
+///
+/// # Errors
+/// `setpriority(2)`.
+pub(crate) fn lower_priority() -> io::Result<()> {
+    // SAFETY: this call takes three numbers; 0 is this process.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// Makes this process the parent of all orphans among its descendants.

@@ -8,6 +8,7 @@
 mod arm64;
 mod browser;
 mod build;
+mod cache;
 mod commands;
 mod containerd;
 mod cri;
@@ -27,3 +28,4 @@ mod reproducible;
 mod serve;
 mod service;
 mod supply;
+mod tasks;

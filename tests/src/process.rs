@@ -1,7 +1,8 @@
 //! Commands that end, and daemons that are ended.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::io::Read;
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -97,6 +98,28 @@ pub fn run(command: &mut Command) -> Outcome {
     Running::start(command).finish()
 }
 
+/// Runs a command to its end with `input` at its standard input.
+///
+/// # Panics
+/// As [`run`].
+#[track_caller]
+pub fn run_with_input(command: &mut Command, input: &str) -> Outcome {
+    let mut file = tempfile::tempfile().expect("a file can be made");
+    file.write_all(input.as_bytes()).and_then(|()| file.rewind()).expect("it can be written");
+    Running::start_with(command, file.into()).finish()
+}
+
+/// The same command, but on a terminal of its own, by `script` of util-linux.
+#[must_use]
+pub fn on_terminal(command: &Command) -> Command {
+    let quoted = |text: &OsStr| format!("'{}'", text.to_string_lossy().replace('\'', "'\\''"));
+    let words = std::iter::once(command.get_program()).chain(command.get_args()).map(quoted);
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--command", &words.collect::<Vec<_>>().join(" "), "/dev/null"]);
+    script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    script
+}
+
 /// A command that was started and whose end is yet to come.
 #[derive(Debug)]
 pub struct Running {
@@ -116,10 +139,15 @@ impl Running {
     #[track_caller]
     #[must_use]
     pub fn start(command: &mut Command) -> Self {
+        Self::start_with(command, Stdio::null())
+    }
+
+    #[track_caller]
+    fn start_with(command: &mut Command, stdin: Stdio) -> Self {
         let line = line(command);
         let since = Instant::now();
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -15,7 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{ACTION, Answer, Created, Envelope, Failure, FailureKind, Request};
+use super::{ACTION, Answer, Created, Envelope, Failure, FailureKind, Request, Started};
 use crate::arguments::PROGRAM;
 use crate::reaper::Reaper;
 
@@ -56,7 +56,19 @@ impl Helper {
         match self.call("create", request).await? {
             Answer::Created(created) => Ok(created),
             Answer::Failed(failure) => Err(failure),
-            Answer::Done => Err(other("the helper gave no container")),
+            Answer::Started(_) | Answer::Done => Err(other("the helper gave no container")),
+        }
+    }
+
+    /// Has a helper start a process in a container.
+    ///
+    /// # Errors
+    /// [`Failure`]; nothing is left of the process.
+    pub(crate) async fn exec(&self, request: Request) -> Result<Started, Failure> {
+        match self.call("exec", request).await? {
+            Answer::Started(started) => Ok(started),
+            Answer::Failed(failure) => Err(failure),
+            Answer::Created(_) | Answer::Done => Err(other("the helper gave no process")),
         }
     }
 
@@ -67,7 +79,7 @@ impl Helper {
     pub(crate) async fn run(&self, work: &str, request: Request) -> Result<(), Failure> {
         match self.call(work, request).await? {
             Answer::Failed(failure) => Err(failure),
-            Answer::Created(_) | Answer::Done => Ok(()),
+            Answer::Created(_) | Answer::Started(_) | Answer::Done => Ok(()),
         }
     }
 

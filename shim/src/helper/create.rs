@@ -10,10 +10,10 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
 use oci_spec::runtime::{Process, Spec, User};
-use wharf_app::{Manifest, Sha256};
+use wharf_app::{Component, Manifest, Sha256};
 
 use super::{Answer, CreateRequest, Created, Failure, FailureKind};
-use crate::aot::{AotError, Cache};
+use crate::aot::{AotError, Cache, Progress};
 use crate::bundle::{Bundle, BundleError, Record};
 use crate::cgroup::Cgroup;
 use crate::cleanup::{self, started};
@@ -23,7 +23,7 @@ use crate::node::{self, NodeError};
 use crate::recognition::{Kind, RecognitionError, recognise};
 use crate::rootfs::{MountError, Rootfs, mount_all};
 use crate::spec::{self, SpecError};
-use crate::stdio::StreamError;
+use crate::stdio::{StreamError, Streams};
 
 /// Why a container can't be created.
 #[derive(Debug, thiserror::Error)]
@@ -73,10 +73,7 @@ pub(super) fn create(request: &CreateRequest) -> Result<Created, Failure> {
         failure
     })?;
     try_create(request, &bundle).map_err(|error| {
-        let mut failure = Failure::from_error(&error);
-        if matches!(error, CreateError::Streams(StreamError::Unimplemented { .. })) {
-            failure.kind = FailureKind::Unimplemented;
-        }
+        let failure = Failure::from_error(&error);
         if let Err(error) = cleanup::remove(&bundle) {
             tracing::warn!(%error, "cannot clean up after a failed create");
         }
@@ -93,9 +90,14 @@ fn try_create(request: &CreateRequest, bundle: &Bundle) -> Result<Created, Creat
     let rootfs = Rootfs::open(root.path()).map_err(CreateError::Rootfs)?;
     let host = match recognise(&spec, &rootfs)? {
         Kind::Native => None,
-        Kind::App(manifest) => Some(prepare_app(&manifest, &mut spec, &rootfs)?),
+        Kind::App(manifest) => Some(prepare_app(&manifest, &mut spec, &rootfs, &request.streams)?),
     };
     bundle.save_edited_spec(&spec)?;
+    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
+    let systemd_cgroup = request.systemd_cgroup || path.is_some_and(spec::is_systemd_path);
+    // libcontainer keeps ours for a user that has none. In a user namespace
+    // that forbids it we have none that count.
+    let _ = nix::unistd::setgroups(&[]);
     if let Some(score) = oom_score {
         adjust_oom_score(score);
     }
@@ -109,17 +111,22 @@ fn try_create(request: &CreateRequest, bundle: &Bundle) -> Result<Created, Creat
         let [stdin, stdout, stderr] = request.streams.open(user(&spec)?.uid())?;
         builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr)
     };
+    let is_app = host.is_some();
     let builder = match host {
         Some(host) => builder.with_executor(host),
         None => builder.with_executor(Native),
     };
-    let container =
-        builder.as_init(bundle.state()).with_systemd(request.systemd_cgroup).with_detach(true).build()?;
+    let container = builder.as_init(bundle.state()).with_systemd(systemd_cgroup).with_detach(true).build()?;
 
     let pid = container.pid().ok_or(CreateError::Process)?.as_raw();
     let cgroup = Cgroup::of_process(pid).map_err(CreateError::Cgroup)?;
-    let record =
-        Record { pid, started: started(pid).ok_or(CreateError::Process)?, cgroup: cgroup.folders().to_vec() };
+    let record = Record {
+        pid,
+        started: started(pid).ok_or(CreateError::Process)?,
+        cgroup: cgroup.folders().to_vec(),
+        is_app,
+        systemd_cgroup,
+    };
     bundle.save_record(&record)?;
     let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref());
     Ok(Created {
@@ -127,28 +134,42 @@ fn try_create(request: &CreateRequest, bundle: &Bundle) -> Result<Created, Creat
         cgroup: record.cgroup,
         own_pid_namespace: spec::has_own_pid_namespace(&spec),
         has_start_hooks: hooks.is_some_and(|hooks| !hooks.is_empty()),
+        console_size: spec.process().as_ref().and_then(spec::console_size),
     })
 }
 
 /// Has the container serve the app by the node's host.
-fn prepare_app(manifest: &Manifest, spec: &mut Spec, rootfs: &Rootfs) -> Result<Host, CreateError> {
+fn prepare_app(
+    manifest: &Manifest,
+    spec: &mut Spec,
+    rootfs: &Rootfs,
+    streams: &Streams,
+) -> Result<Host, CreateError> {
     let name = || manifest.name.clone();
     let program =
         node::open_host(user(spec)?).map_err(|source| CreateError::Host { name: name(), source })?;
-    let components =
-        precompile(manifest, rootfs).map_err(|source| CreateError::Precompile { name: name(), source })?;
+    let components = precompile(manifest, rootfs, streams)
+        .map_err(|source| CreateError::Precompile { name: name(), source })?;
     let (digests, code): (Vec<Sha256>, Vec<OwnedFd>) = components.into_iter().unzip();
     spec::serve_app(spec, &digests)?;
     Host::new(&program.into(), &code).map_err(CreateError::Descriptors)
 }
 
-fn precompile(manifest: &Manifest, rootfs: &Rootfs) -> Result<Vec<(Sha256, OwnedFd)>, AotError> {
+fn precompile(
+    manifest: &Manifest,
+    rootfs: &Rootfs,
+    streams: &Streams,
+) -> Result<Vec<(Sha256, OwnedFd)>, AotError> {
     if manifest.components.is_empty() {
         return Ok(Vec::new());
     }
     let cache = Cache::open()?;
-    let components = manifest.components.iter();
-    components.map(|component| Ok((component.sha256, cache.get(component, rootfs)?))).collect()
+    let mut progress = Progress::of_container(streams);
+    let get = |component: &Component| {
+        let source = || rootfs.read(&format!("/app/{}", component.file));
+        Ok((component.sha256, cache.get(component, source, &mut progress)?))
+    };
+    manifest.components.iter().map(get).collect()
 }
 
 fn user(spec: &Spec) -> Result<&User, SpecError> {
@@ -158,7 +179,7 @@ fn user(spec: &Spec) -> Result<&User, SpecError> {
 
 /// Sets how early the kernel ends the container when memory is short. Its
 /// processes inherit it from this one.
-fn adjust_oom_score(wanted: i32) {
+pub(super) fn adjust_oom_score(wanted: i32) {
     let file = "/proc/self/oom_score_adj";
     let set = |score: i32| fs::write(file, score.to_string());
     let Err(error) = set(wanted) else {

@@ -1,6 +1,6 @@
 //! containerd, and `ctr`.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -20,6 +20,8 @@ pub struct Containerd {
     folder: TempDir,
     generation: Generation,
     network: Namespace,
+    /// Of its own, beside that of the tests.
+    environment: Vec<(OsString, OsString)>,
     /// How often it was started.
     starts: u32,
 }
@@ -32,8 +34,18 @@ impl Containerd {
     #[track_caller]
     #[must_use]
     pub fn start(generation: Generation) -> Self {
+        Self::start_with(generation, &[])
+    }
+
+    /// The same with more variables in its environment, which shims inherit.
+    ///
+    /// # Panics
+    /// If it doesn't answer in time.
+    #[track_caller]
+    #[must_use]
+    pub fn start_with(generation: Generation, environment: &[(&str, &OsStr)]) -> Self {
         // Version 2 of the file is read by containerd 1.7 and 2.1.
-        Self::start_with(generation, |root| {
+        Self::configured(generation, environment, |root| {
             format!(
                 "version = 2\nroot = \"{root}/root\"\nstate = \"{root}/state\"\n\
                  disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
@@ -42,16 +54,21 @@ impl Containerd {
         })
     }
 
-    /// Starts a containerd with the configuration that `settings` makes for a folder:
-    /// all that it names must lie there, and its socket be `containerd.sock`.
+    /// The same with the configuration that `settings` makes for a folder: all that it
+    /// names must lie there, and its socket be `containerd.sock`.
     #[track_caller]
-    pub(super) fn start_with(generation: Generation, settings: impl FnOnce(&str) -> String) -> Self {
+    pub(super) fn configured(
+        generation: Generation,
+        environment: &[(&str, &OsStr)],
+        settings: impl FnOnce(&str) -> String,
+    ) -> Self {
         let network = Namespace::create();
         // Short: a socket's path has at most 107 bytes.
         let folder = tempfile::Builder::new().prefix("wharf-").tempdir().expect("a folder can be made");
         let settings = settings(folder.path().to_str().expect("the folder's path is UTF-8"));
         fs_err::write(folder.path().join("config.toml"), settings).expect("the configuration can be written");
-        let mut containerd = Self { daemon: None, folder, generation, network, starts: 0 };
+        let environment = environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let mut containerd = Self { daemon: None, folder, generation, network, environment, starts: 0 };
         containerd.launch();
         containerd
     }
@@ -70,6 +87,7 @@ impl Containerd {
         let mut command = self.network.command(self.generation.program("usr/bin/containerd").as_os_str());
         let file = self.folder.path().join("config.toml");
         command.arg("--config").arg(file).env("PATH", self.generation.path());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.starts += 1;
         // A log each, or the next start would cut the last one's.
         let name =
@@ -116,6 +134,7 @@ impl Containerd {
     pub fn beside(&self, program: &Path) -> Command {
         let mut command = self.network.command(program.as_os_str());
         command.env("PATH", self.generation.path()).env("CONTAINERD_ADDRESS", self.socket());
+        command.env("CONTAINERD_NAMESPACE", self.namespace());
         command
     }
 

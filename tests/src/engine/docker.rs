@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{Containerd, Generation, unmount_below};
 use crate::http::{self, Response};
 use crate::network::{Namespace, Network};
-use crate::process::{Daemon, Outcome, run, wait_for};
+use crate::process::{Daemon, Outcome, on_terminal, run, run_with_input, wait_for};
 
 /// Where Docker keeps images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +77,18 @@ impl Docker {
         run(&mut self.command(arguments))
     }
 
+    /// Runs `docker ARGUMENTS` to its end with `input` at its standard input.
+    #[track_caller]
+    pub fn docker_with_input(&self, arguments: &[&str], input: &str) -> Outcome {
+        run_with_input(&mut self.command(arguments), input)
+    }
+
+    /// Runs `docker ARGUMENTS` to its end on a terminal, where `input` is typed.
+    #[track_caller]
+    pub fn docker_on_terminal(&self, arguments: &[&str], input: &str) -> Outcome {
+        run_with_input(&mut on_terminal(&self.command(arguments)), input)
+    }
+
     /// What a container answers at `url`, once it does.
     ///
     /// # Panics
@@ -89,7 +101,8 @@ impl Docker {
         let ask = || http::try_get(self.network(), url).map(Some).or_else(|| (!runs()).then_some(None));
         wait_for(Duration::from_secs(60), ask).flatten().unwrap_or_else(|| {
             let log = self.docker(&["logs", container]);
-            panic!("{container} does not answer\n{}{}", log.stdout, log.stderr)
+            let state = self.docker(&["inspect", "--format", "{{json .State}}", container]).output();
+            panic!("{container} does not answer: {state}\n{}{}", log.stdout, log.stderr)
         })
     }
 

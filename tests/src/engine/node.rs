@@ -58,7 +58,7 @@ impl Node {
     #[track_caller]
     #[must_use]
     pub fn start(generation: Generation, default: Handler) -> Self {
-        let containerd = Containerd::start_with(generation, |root| {
+        let containerd = Containerd::configured(generation, &[], |root| {
             let network = format!("{root}/cni");
             fs_err::create_dir(&network).expect("a folder can be made");
             fs_err::write(format!("{network}/pods.conflist"), conflist(root)).expect("a file can be written");
