@@ -220,8 +220,10 @@ fn executes(generation: Generation, handler: Handler) {
     terminal.send(Stream::STDIN, b"until stty size | grep 123; do sleep 0.1; done\n");
     terminal.wait_for(Stream::STDOUT, "45 123\r\n");
     // A terminal's own interrupt ends what runs in it, not the shell.
-    terminal
-        .send(Stream::STDIN, b"sh -c \"trap 'echo in''terrupted; exit' INT; echo wai''ting; sleep 100\"\n");
+    terminal.send(
+        Stream::STDIN,
+        b"sh -c \"trap 'echo in''terrupted; exit' INT; echo wai''ting; while :; do sleep 0.1; done\"\n",
+    );
     terminal.wait_for(Stream::STDOUT, "waiting");
     terminal.send(Stream::STDIN, b"\x03");
     terminal.wait_for(Stream::STDOUT, "interrupted");
