@@ -46,8 +46,9 @@ fn lives(generation: Generation) {
     let page = http::get_when_up(cluster.network(), &url);
     assert!(page.status == 200 && page.body.contains("one"), "{page:?}");
     by_our_shim(&cluster);
-    debugged(&cluster);
+    debugged(&cluster, &sidecar);
     measured(&cluster);
+    started_anew(&cluster);
 
     // While somebody asks, every pod is replaced.
     let load = Load::start(cluster.network(), &cluster_ip(&cluster));
@@ -136,6 +137,12 @@ fn deployment(app: &str, sidecar: &str) -> Value {
                             "name": "app", "image": app, "ports": [{ "containerPort": 8080 }],
                             "readinessProbe": probe("/"), "livenessProbe": probe("/api/hello"),
                             "resources": resources,
+                            // What the strictest of Pod Security Standards asks for.
+                            "securityContext": {
+                                "runAsNonRoot": true, "readOnlyRootFilesystem": true,
+                                "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] },
+                                "seccompProfile": { "type": "RuntimeDefault" },
+                            },
                             // Until every proxy has heard that this pod ends.
                             "lifecycle": { "preStop": { "sleep": { "seconds": 3 } } },
                         },
@@ -188,13 +195,15 @@ fn by_our_shim(cluster: &Cluster) {
 
 /// What somebody does who looks for a fault.
 #[track_caller]
-fn debugged(cluster: &Cluster) {
+fn debugged(cluster: &Cluster, tools: &str) {
     let exec = "kubectl exec deployment/hello -c sidecar";
     assert_eq!(cluster.shell(&format!("{exec} -- echo out")).output(), "out");
     let failed = cluster.shell(&format!("{exec} -- sh -c 'exit 3'"));
     assert_eq!(failed.code, 3, "{}", failed.report());
     // The end of its input ends it.
     assert_eq!(cluster.shell(&format!("echo in | {exec} -i -- cat")).output(), "in");
+    let long = cluster.shell(&format!("head -c 5000000 /dev/zero | {exec} -i -- wc -c"));
+    assert_eq!(long.output(), "5000000");
     let script = "wget -q -O - http://127.0.0.1:8080/api/hello?name=pod";
     assert!(cluster.shell(&format!("{exec} -- {script}")).output().contains("pod"));
     assert_eq!(cluster.kubectl(&["logs", "deployment/hello", "-c", "sidecar"]).output(), "begins");
@@ -203,6 +212,41 @@ fn debugged(cluster: &Cluster) {
                    http://127.0.0.1:18080/api/hello?name=forwarded";
     let forwarded = cluster.shell(forward);
     assert!(forwarded.stdout.contains("forwarded"), "{}", forwarded.report());
+    // A container that is added, and sees the app's processes.
+    let look = "cat /proc/1/cmdline; wget -q -O - http://127.0.0.1:8080/";
+    let debug = format!(
+        "pod=$(kubectl get pods --selector app=hello --output name | head -n 1) && kubectl debug $pod --quiet \
+         --image {tools} --target app --container debug --profile general --attach -- sh -c '{look}'"
+    );
+    let seen = cluster.shell(&debug);
+    assert!(seen.stdout.contains("wharf-host") && seen.stdout.contains("<p>one</p>"), "{}", seen.report());
+}
+
+/// A container that dies is started anew beside the others of its pod.
+#[track_caller]
+fn started_anew(cluster: &Cluster) {
+    let restarts = "jsonpath={range .items[*].status.containerStatuses[*]}{.restartCount}{end}";
+    let all = ["get", "pods", "--selector", "app=hello", "--output", restarts];
+    assert_eq!(cluster.kubectl(&all).output(), "000000");
+    let before = inits(cluster);
+    let is_app = |init: &&u32| {
+        let line = fs_err::read(format!("/proc/{init}/cmdline")).expect("a container runs");
+        String::from_utf8_lossy(&line).contains("wharf")
+    };
+    let app = *before.iter().find(is_app).expect("one of them is an app");
+    send(app, Signal::SIGKILL);
+    cluster.wait_for(
+        "it is started anew",
+        &["get", "deployment", "hello", "--output", "jsonpath={.status.availableReplicas}"],
+        "3",
+    );
+    let whole = || {
+        let now = inits(cluster);
+        (now.len() == 2 * REPLICAS && !now.contains(&app)).then_some(now)
+    };
+    let now = wait_for(Duration::from_secs(60), whole).expect("all containers run");
+    assert_eq!(now.difference(&before).count(), 1, "{before:?} {now:?}");
+    roll_out(cluster);
 }
 
 /// What an autoscaler is told: CPU and memory of each container.
