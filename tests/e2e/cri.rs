@@ -4,7 +4,7 @@
 mod alike;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use wharf_tests::cri::Status;
@@ -229,6 +229,15 @@ fn executes(generation: Generation, handler: Handler) {
     terminal.wait_for(Stream::STDOUT, "interrupted");
     terminal.send(Stream::STDIN, b"exit 5\n");
     assert_eq!(terminal.exit_code(), 5);
+
+    // One that won't end is made to, once it was given its time.
+    let stubborn = bed.script(&pod, "stubborn", "trap '' TERM; echo ready; while :; do sleep 0.1; done");
+    let ready = || stubborn.log().contains("ready").then_some(());
+    assert!(wait_for(Duration::from_secs(10), ready).is_some(), "{}", stubborn.log());
+    let began = Instant::now();
+    node.stop(&stubborn, 2);
+    assert!((2..10).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    assert_eq!(node.ended(&stubborn).exit_code, 137);
 
     // One whose client has gone.
     let mut left = node.talk(&container, &["/bin/cat"], Terminal::Yes);
