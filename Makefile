@@ -103,6 +103,18 @@ large: root stage ## Build and push a file of 4 GiB within 64 MiB of memory (16 
 	tests/testbed/setup.sh
 	WHARF_BIN_DIR=$(STAGE) $(CARGO) test --locked -p wharf-tests --test e2e -- --ignored --nocapture large::
 
+.PHONY: cri-suite
+cri-suite: root stage-here ## containerd's own CRI tests: our shim passes what runc passes (needs Go)
+	tests/testbed/setup.sh
+	tests/testbed/cri-suite.sh >/dev/null
+	WHARF_BIN_DIR=$(STAGE) $(CARGO) test --locked -p wharf-tests --test cri-suite -- --test-threads 1 --nocapture
+
+.PHONY: test-kubernetes
+test-kubernetes: root stage-here ## An app on a Kubernetes of one node: rollout, metrics, reboot (needs Go)
+	tests/testbed/setup.sh
+	tests/testbed/kubernetes.sh >/dev/null
+	WHARF_BIN_DIR=$(STAGE) $(CARGO) test --locked -p wharf-tests --test kubernetes -- --test-threads 1
+
 .PHONY: http-table
 http-table: root stage-here ## Write docs/http.md: what wharf, nginx, Caddy and wrangler do
 	tests/testbed/packages.sh tests

@@ -11,6 +11,7 @@ mod build;
 mod cache;
 mod commands;
 mod containerd;
+mod cri;
 mod demo;
 mod docker;
 mod dockerfile;

@@ -3,12 +3,15 @@
 
 mod containerd;
 mod docker;
+mod node;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 pub use containerd::Containerd;
+pub(crate) use containerd::cgroup_hierarchies;
 pub use docker::{Docker, Store};
+pub use node::{Container, Executed, Handler, Node, Pod, Terminal};
 
 use crate::testbed;
 

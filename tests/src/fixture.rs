@@ -1,7 +1,7 @@
 //! Images that tests start from.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{LazyLock, Once};
 
@@ -82,9 +82,26 @@ pub fn push_busybox(network: &impl Network) -> String {
     reference
 }
 
+/// The reference of the image that holds a pod's namespaces.
+pub const PAUSE: &str = "localhost/pause:local";
+
+/// Writes the image [`PAUSE`], with tests/testbed/pause.c in it, as an archive.
+///
+/// # Panics
+/// If that fails.
+#[track_caller]
+pub fn save_pause(archive: &Path) {
+    let layout = Layout::make("pause", &["--config.entrypoint", "/bin/pause"], |programs| {
+        fs_err::copy(testbed::cri("pause"), programs.join("pause")).expect("pause can be copied");
+    });
+    let source = format!("oci:{}:1", text(&layout.path()));
+    let target = format!("docker-archive:{}:{PAUSE}", text(archive));
+    run(Command::new("skopeo").args(["copy", "--quiet", &source, &target])).succeeded();
+}
+
 /// An OCI layout with an ordinary Linux image, busybox, made by umoci.
 #[derive(Debug)]
-pub struct Busybox(TempDir);
+pub struct Busybox(Layout);
 
 impl Busybox {
     /// Makes it.
@@ -93,27 +110,56 @@ impl Busybox {
     /// If that fails.
     #[must_use]
     pub fn make() -> Self {
-        let busybox =
-            Self(tempfile::Builder::new().prefix("wharf-busybox-").tempdir().expect("a folder can be made"));
-        let rootfs = busybox.0.path().join("bin");
-        fs_err::create_dir(&rootfs).expect("a folder can be made");
-        fs_err::copy("/bin/busybox", rootfs.join("busybox")).expect("busybox-static is installed");
-        for applet in ["sh", "sleep", "cat", "kill", "wget"] {
-            fs_err::os::unix::fs::symlink("busybox", rootfs.join(applet)).expect("a link can be made");
-        }
-        let layout = busybox.path();
-        let image = format!("{}:1", text(&layout));
-        let umoci = |arguments: &[&str]| run(Command::new("umoci").args(arguments)).succeeded();
-        umoci(&["init", "--layout", text(&layout)]);
-        umoci(&["new", "--image", &image]);
-        umoci(&["insert", "--image", &image, text(&rootfs), "/bin"]);
-        umoci(&["config", "--image", &image, "--config.cmd", "/bin/sh", "--config.env", "PATH=/bin"]);
-        busybox
+        let settings = ["--config.cmd", "/bin/sh", "--config.env", "PATH=/bin"];
+        Self(Layout::make("busybox", &settings, |programs| {
+            let files = programs.with_file_name("etc");
+            fs_err::create_dir(&files).expect("a folder can be made");
+            fs_err::write(files.join("passwd"), "root:x:0:0:root:/:/bin/sh\n")
+                .expect("a file can be written");
+            let groups = "root:x:0:\ndaemon:x:1:\nbin:x:2:\nwheel:x:10:root\n";
+            fs_err::write(files.join("group"), groups).expect("a file can be written");
+            fs_err::copy("/bin/busybox", programs.join("busybox")).expect("busybox-static is installed");
+            let applets = run(Command::new("/bin/busybox").arg("--list")).output();
+            for applet in applets.lines().filter(|applet| *applet != "busybox") {
+                fs_err::os::unix::fs::symlink("busybox", programs.join(applet)).expect("a link can be made");
+            }
+        }))
     }
 
     /// The layout's folder.
     #[must_use]
     pub fn path(&self) -> PathBuf {
+        self.0.path()
+    }
+}
+
+/// An OCI layout with one image, of programs in `/bin` and, if there are any, files
+/// in `/etc`.
+#[derive(Debug)]
+struct Layout(TempDir);
+
+impl Layout {
+    fn make(name: &str, settings: &[&str], fill: impl FnOnce(&Path)) -> Self {
+        let folder = tempfile::Builder::new().prefix(&format!("wharf-{name}-")).tempdir();
+        let made = Self(folder.expect("a folder can be made"));
+        let programs = made.0.path().join("bin");
+        fs_err::create_dir(&programs).expect("a folder can be made");
+        fill(&programs);
+        let layout = made.path();
+        let image = format!("{}:1", text(&layout));
+        let umoci = |arguments: &[&str]| run(Command::new("umoci").args(arguments)).succeeded();
+        umoci(&["init", "--layout", text(&layout)]);
+        umoci(&["new", "--image", &image]);
+        umoci(&["insert", "--image", &image, text(&programs), "/bin"]);
+        let files = programs.with_file_name("etc");
+        if files.exists() {
+            umoci(&["insert", "--image", &image, text(&files), "/etc"]);
+        }
+        umoci(&[&["config", "--image", &image], settings].concat());
+        made
+    }
+
+    fn path(&self) -> PathBuf {
         self.0.path().join("layout")
     }
 }

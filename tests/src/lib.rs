@@ -8,6 +8,8 @@
 pub mod browser;
 pub mod chance;
 pub mod client;
+pub mod cluster;
+pub mod cri;
 pub mod engine;
 pub mod family;
 pub mod fixture;

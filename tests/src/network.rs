@@ -5,7 +5,7 @@
 use std::ffi::OsStr;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use nix::sched::{CloneFlags, setns};
 
@@ -65,6 +65,18 @@ impl Namespace {
             work()
         };
         thread::scope(|scope| scope.spawn(inside).join()).expect("the work ends")
+    }
+
+    /// Starts a thread of this process in the namespace.
+    ///
+    /// # Panics
+    /// If the namespace can't be entered.
+    pub fn spawn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        let door = self.door();
+        thread::spawn(move || {
+            door.pass();
+            work()
+        })
     }
 
     /// The way in for a thread that outlives a call of [`Self::enter`].

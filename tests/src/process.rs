@@ -364,7 +364,8 @@ fn most_held(process: u32) -> Option<u64> {
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
-pub(crate) fn send(process: u32, signal: Signal) {
+/// Sends a signal to a process, if it is still there.
+pub fn send(process: u32, signal: Signal) {
     // It may have ended meanwhile.
     let _ = kill(Pid::from_raw(process.cast_signed()), signal);
 }

@@ -34,6 +34,24 @@ pub fn oci_tool(name: &str) -> PathBuf {
     part(&format!("oci-tools/{name}"), "oci-tools.sh")
 }
 
+/// What pods need: the folder `usr/lib/cni` of plugins, or the program `pause`.
+///
+/// # Panics
+/// If it was not fetched.
+#[must_use]
+pub fn cri(name: &str) -> PathBuf {
+    part(&format!("cri/{name}"), "cri.sh")
+}
+
+/// A part of Kubernetes, for example `kubelet`.
+///
+/// # Panics
+/// If it was not built.
+#[must_use]
+pub fn kubernetes(name: &str) -> PathBuf {
+    part(&format!("kubernetes/{name}"), "kubernetes.sh")
+}
+
 /// The root of the repository.
 #[must_use]
 pub fn repository() -> &'static Path {

@@ -40,6 +40,7 @@ if [ "$purpose" = tests ]; then
         nginx-light wrk                              # the benchmark's peer and its load
         caddy nghttp2-client                         # a peer, and clients of HTTP/2
         redis-server                                 # a key-value store of workers
+        lsof strace                                  # make cri-suite looks into shims
         openssl xz-utils
     )
 fi

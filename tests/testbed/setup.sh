@@ -1,14 +1,15 @@
 #!/bin/bash
 # Everything that the end-to-end tests and the benchmark need, on a fresh Debian
-# 12 with Rust, Python 3 and (from wherever) Node: packages, engines, an arm64
-# emulator, the browser's driver, the tools that judge images, the guests that try
-# what they must not, and the examples.
+# 12 with Rust, Python 3 and (from wherever) Node: packages, engines, what pods need,
+# an arm64 emulator, the browser's driver, the tools that judge images, the guests
+# that try what they must not, and the examples.
 # A second run takes about a second.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 "$here/packages.sh" tests
 "$here/engines.sh" >/dev/null
+"$here/cri.sh" >/dev/null
 "$here/supply-chain.sh" >/dev/null
 "$here/browser.sh" >/dev/null
 "$here/qemu.sh" >/dev/null

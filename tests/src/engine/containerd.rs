@@ -1,6 +1,6 @@
 //! containerd, and `ctr`.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -20,6 +20,10 @@ pub struct Containerd {
     folder: TempDir,
     generation: Generation,
     network: Namespace,
+    /// Of its own, beside that of the tests.
+    environment: Vec<(OsString, OsString)>,
+    /// How often it was started.
+    starts: u32,
 }
 
 impl Containerd {
@@ -40,29 +44,57 @@ impl Containerd {
     #[track_caller]
     #[must_use]
     pub fn start_with(generation: Generation, environment: &[(&str, &OsStr)]) -> Self {
+        // Version 2 of the file is read by containerd 1.7 and 2.1.
+        Self::configured(generation, environment, |root| {
+            format!(
+                "version = 2\nroot = \"{root}/root\"\nstate = \"{root}/state\"\n\
+                 disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
+                 [grpc]\naddress = \"{root}/containerd.sock\"\n[debug]\nlevel = \"info\"\n"
+            )
+        })
+    }
+
+    /// The same with the configuration that `settings` makes for a folder: all that it
+    /// names must lie there, and its socket be `containerd.sock`.
+    #[track_caller]
+    pub(super) fn configured(
+        generation: Generation,
+        environment: &[(&str, &OsStr)],
+        settings: impl FnOnce(&str) -> String,
+    ) -> Self {
         let network = Namespace::create();
         // Short: a socket's path has at most 107 bytes.
         let folder = tempfile::Builder::new().prefix("wharf-").tempdir().expect("a folder can be made");
-        let root = folder.path().display();
-        // Version 2 of the file is read by containerd 1.7 and 2.1.
-        let settings = format!(
-            "version = 2\nroot = \"{root}/root\"\nstate = \"{root}/state\"\n\
-             disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
-             [grpc]\naddress = \"{root}/containerd.sock\"\n[debug]\nlevel = \"info\"\n"
-        );
-        let file = folder.path().join("config.toml");
-        fs_err::write(&file, settings).expect("the configuration can be written");
-        let mut command = network.command(generation.program("usr/bin/containerd").as_os_str());
-        command.arg("--config").arg(&file).env("PATH", generation.path());
-        command.envs(environment.iter().copied());
-        let daemon = Daemon::start("containerd", folder.path(), &mut command);
-        let mut containerd = Self { daemon: None, folder, generation, network };
-        let mut daemon = daemon;
-        daemon.wait_until("it answered", |_| {
-            (run(&mut containerd.command(&["version"])).code == 0).then_some(())
-        });
-        containerd.daemon = Some(daemon);
+        let settings = settings(folder.path().to_str().expect("the folder's path is UTF-8"));
+        fs_err::write(folder.path().join("config.toml"), settings).expect("the configuration can be written");
+        let environment = environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let mut containerd = Self { daemon: None, folder, generation, network, environment, starts: 0 };
+        containerd.launch();
         containerd
+    }
+
+    /// Ends the daemon by a signal; its containers and shims stay.
+    #[track_caller]
+    pub(super) fn end(&mut self, signal: Signal) {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.end_by(signal);
+        }
+    }
+
+    /// Starts the daemon, for the first time or anew.
+    #[track_caller]
+    pub(super) fn launch(&mut self) {
+        let mut command = self.network.command(self.generation.program("usr/bin/containerd").as_os_str());
+        let file = self.folder.path().join("config.toml");
+        command.arg("--config").arg(file).env("PATH", self.generation.path());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        self.starts += 1;
+        // A log each, or the next start would cut the last one's.
+        let name =
+            if self.starts == 1 { "containerd".to_owned() } else { format!("containerd-{}", self.starts) };
+        let mut daemon = Daemon::start(&name, self.folder.path(), &mut command);
+        daemon.wait_until("it answered", |_| (run(&mut self.command(&["version"])).code == 0).then_some(()));
+        self.daemon = Some(daemon);
     }
 
     /// The namespace that it and its host-network containers live in.
@@ -143,7 +175,8 @@ impl Containerd {
         command
     }
 
-    fn namespace(&self) -> &OsStr {
+    /// A name that no other instance has.
+    pub(super) fn namespace(&self) -> &OsStr {
         self.folder.path().file_name().expect("the folder has a name")
     }
 
@@ -169,13 +202,16 @@ impl Drop for Containerd {
         unmount_below(self.folder.path());
         // The shims remove the containers' cgroups, not the namespace's around them.
         for hierarchy in cgroup_hierarchies() {
-            let _ = std::fs::remove_dir(hierarchy.join(self.namespace()));
+            for namespace in [self.namespace(), OsStr::new("k8s.io")] {
+                // Fails where somebody else's is still in it.
+                let _ = std::fs::remove_dir(hierarchy.join(namespace));
+            }
         }
     }
 }
 
 /// The mounted cgroup trees: one in version 2, one a controller in version 1.
-fn cgroup_hierarchies() -> Vec<PathBuf> {
+pub(crate) fn cgroup_hierarchies() -> Vec<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let is_cgroup = |kind: &str| kind == "cgroup" || kind == "cgroup2";
     let fields = mounts.lines().map(|mount| mount.split(' ').collect::<Vec<_>>());
