@@ -5,10 +5,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use wharf_tests::engine::{Containerd, Generation};
 use wharf_tests::http::{get, try_get};
-use wharf_tests::process::{Daemon, Outcome, run};
+use wharf_tests::process::{Daemon, Outcome, run, wait_for};
 use wharf_tests::project::Project;
 use wharf_tests::registry::{ADDRESS, Registry};
 use wharf_tests::testbed;
@@ -45,6 +46,11 @@ macro_rules! on {
             #[test]
             fn a_slow_compilation_is_told_in_the_containers_log() {
                 super::tells_progress($generation);
+            }
+
+            #[test]
+            fn a_compilation_outlives_the_shim_that_asked_for_it() {
+                super::outlives_its_shim($generation);
             }
 
             #[test]
@@ -323,6 +329,25 @@ fn tells_progress(generation: Generation) {
     let mut app = node.answers(&reference, "again");
     assert!(!app.log().contains("wharf: "), "{}", app.log());
     node.end("again", &mut app);
+}
+
+fn outlives_its_shim(generation: Generation) {
+    let node = Node::start(generation, &[]);
+    let reference = node.pull_hello("1", b'a');
+    node.write_compiler("sleep 2");
+    let mut lost = node.run_app(&reference, "lost");
+    wait_for(Duration::from_secs(10), || (node.runs() == 1).then_some(())).expect("it is compiled");
+    for shim in node.containerd.shims() {
+        let shim = nix::unistd::Pid::from_raw(shim.cast_signed());
+        nix::sys::signal::kill(shim, Signal::SIGKILL).expect("the shim can be killed");
+    }
+    let (code, _) = lost.ended();
+    assert_ne!(code, Some(0), "{}", lost.log());
+    assert_eq!(node.files("cwasm").len(), 0, "it was compiled too fast to be of use here");
+    let mut app = node.answers(&reference, "app");
+    assert_eq!(node.runs(), 1, "expected the compilation to have gone on");
+    assert!(app.log().contains("wharf: waiting until component"), "{}", app.log());
+    node.end("app", &mut app);
 }
 
 fn bounds_the_compiler(generation: Generation) {

@@ -78,7 +78,10 @@ impl Settings {
             // In the range of a u32 by the line above.
             Some((cpus * 1000.0) as u32)
         };
-        let time = |text: &str| humantime::parse_duration(text).ok().filter(|time| !time.is_zero());
+        let time = |text: &str| {
+            let seconds = text.parse().map(Duration::from_secs).ok();
+            seconds.or_else(|| humantime::parse_duration(text).ok()).filter(|time| !time.is_zero())
+        };
         let limits = Limits {
             memory: bytes(MEMORY)?.unwrap_or_else(default_memory),
             cpu: parsed(CPUS, variable(CPUS), cpu, "a number of CPUs, as \"1.5\"")?
@@ -160,6 +163,7 @@ mod tests {
         assert_eq!(read("WHARF_CACHE_SIZE", "100MiB").unwrap().size(), 100 << 20);
         assert_eq!(read("WHARF_COMPILE_MEMORY", "1GiB").unwrap().limits.memory, 1 << 30);
         assert_eq!(read("WHARF_COMPILE_TIMEOUT", "90s").unwrap().limits.time, Duration::from_secs(90));
+        assert_eq!(read("WHARF_COMPILE_TIMEOUT", "90").unwrap().limits.time, Duration::from_secs(90));
         let limits = read("WHARF_COMPILE_CPUS", "1.5").unwrap().limits;
         assert_eq!((limits.cpu, limits.threads()), (1500, 2));
     }
@@ -173,7 +177,7 @@ mod tests {
             ("WHARF_COMPILE_CPUS", "0"),
             ("WHARF_COMPILE_CPUS", "-1"),
             ("WHARF_COMPILE_CPUS", "NaN"),
-            ("WHARF_COMPILE_TIMEOUT", "10"),
+            ("WHARF_COMPILE_TIMEOUT", "10 x"),
             ("WHARF_COMPILE_TIMEOUT", "0s"),
         ] {
             assert!(read(name, value).is_err(), "{name}={value}");

@@ -165,6 +165,21 @@ mod tests {
     }
 
     #[test]
+    fn both_versions_are_told_the_limits_in_their_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |file: &str| std::fs::read_to_string(folder.path().join(file)).unwrap();
+        let kills = limit_memory(folder.path(), 64 << 20, true).unwrap();
+        limit_cpu(folder.path(), 500, true).unwrap();
+        assert_eq!(kills, folder.path().join("memory.events"));
+        assert_eq!((read("memory.max").as_str(), read("memory.swap.max").as_str()), ("67108864", "0"));
+        assert_eq!((read("cpu.max").as_str(), read("cpu.weight").as_str()), ("50000 100000", "20"));
+        limit_memory(folder.path(), 64 << 20, false).unwrap();
+        limit_cpu(folder.path(), 500, false).unwrap();
+        assert_eq!(read("memory.limit_in_bytes"), "67108864");
+        assert_eq!((read("cpu.cfs_quota_us").as_str(), read("cpu.shares").as_str()), ("50000", "204"));
+    }
+
+    #[test]
     fn one_whose_maker_was_killed_is_removed() {
         let top = tempfile::tempdir().unwrap();
         let ours = top.path().join(format!("wharf-{}", std::process::id()));
