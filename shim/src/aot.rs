@@ -138,9 +138,14 @@ impl Cache {
         self.settings.size()
     }
 
-    /// Whether it has `component`, as far as can be seen without reading code.
-    pub(crate) fn contains(&self, component: &Component) -> bool {
-        self.entry(component).open().is_some()
+    /// Whether it has `component`, and it is what was compiled.
+    ///
+    /// # Errors
+    /// [`AotError::Cache`].
+    pub(crate) fn contains(&self, component: &Component) -> Result<bool, AotError> {
+        let entry = self.entry(component);
+        let checked = || entry.check(&entry.lock(|| ())?);
+        Ok(entry.open().is_some() || checked().map_err(AotError::Cache)?.is_some())
     }
 
     /// The precompiled code of `component`, which `source` opens. It is compiled

@@ -245,10 +245,10 @@ pub(crate) fn become_compiler(confinement: &str) -> anyhow::Result<()> {
     if confinement.cgroup.is_empty() {
         // Private memory that can be written to, so this is near to what is used.
         setrlimit(Resource::RLIMIT_DATA, confinement.memory, confinement.memory)?;
+        sys::lower_priority()?;
     }
     // It holds whole apps.
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-    sys::lower_priority()?;
     // If memory is short, a create that fails is the least evil.
     let _ = fs_err::write("/proc/self/oom_score_adj", "1000");
     let mut command = Command::new(&confinement.compiler);

@@ -59,10 +59,13 @@ pub(super) fn run(options: &Options) -> Result<()> {
     })?;
     let layers = client.manifest(&image.target)?.layers;
     let app = find_app(&client, &layers).with_context(|| format!("cannot read image {:?}", image.name))?;
-    let (present, missing): (Vec<_>, Vec<_>) =
-        app.components.iter().partition(|component| cache.contains(component));
-    for component in present {
-        print(&format!("present   {}\n", component.file))?;
+    let mut missing = Vec::new();
+    for component in &app.components {
+        if cache.contains(component)? {
+            print(&format!("present   {}\n", component.file))?;
+        } else {
+            missing.push(component);
+        }
     }
     compile(&cache, &client, &layers, missing)
 }
