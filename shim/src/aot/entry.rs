@@ -8,7 +8,7 @@
 //! | `SHA256.work/` | what the compiler reads and writes |
 
 use std::fs::{File, Permissions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -139,7 +139,10 @@ impl Entry {
     /// have been renamed.
     fn read_record(&self) -> Option<(Record, File)> {
         let file = open_ours(&self.record()).ok()?;
-        let record: Record = serde_json::from_reader(io::Read::take(&file, MAX_RECORD)).ok()?;
+        // At once: serde_json would ask for byte after byte.
+        let mut text = Vec::new();
+        (&file).take(MAX_RECORD).read_to_end(&mut text).ok()?;
+        let record: Record = serde_json::from_slice(&text).ok()?;
         let is_ours = record.component == self.component && record.engine == self.engine;
         is_ours.then_some((record, file))
     }
