@@ -24,6 +24,7 @@ mod cleanup;
 mod console;
 mod container;
 mod containerd;
+mod devices;
 mod events;
 mod executor;
 mod helper;

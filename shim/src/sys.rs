@@ -123,6 +123,83 @@ pub(crate) fn pass_descriptors(command: &mut Command, passed: Vec<OwnedFd>) -> i
     Ok(())
 }
 
+/// Commands and constants of `bpf(2)`, linux/bpf.h.
+const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_PROG_ATTACH: libc::c_int = 8;
+const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
+const BPF_CGROUP_DEVICE: u32 = 6;
+const BPF_F_ALLOW_MULTI: u32 = 2;
+
+/// The part of `union bpf_attr` that loads a program.
+#[repr(C)]
+#[derive(Default)]
+struct LoadProgram {
+    program_type: u32,
+    instruction_count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buffer: u64,
+    kernel_version: u32,
+    flags: u32,
+}
+
+/// The part of `union bpf_attr` that attaches one.
+#[repr(C)]
+#[derive(Default)]
+struct AttachProgram {
+    target: u32,
+    program: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+/// Gives the kernel a program that decides about devices. It checks it first.
+///
+/// # Errors
+/// `bpf(2)`: the program is not valid, or the privileges are missing.
+pub(crate) fn load_device_program(instructions: &[u64]) -> io::Result<OwnedFd> {
+    let attributes = LoadProgram {
+        program_type: BPF_PROG_TYPE_CGROUP_DEVICE,
+        instruction_count: u32::try_from(instructions.len()).map_err(io::Error::other)?,
+        instructions: instructions.as_ptr() as u64,
+        license: c"Apache-2.0".as_ptr() as u64,
+        ..LoadProgram::default()
+    };
+    // SAFETY: the structure has the size that is passed, the instructions are
+    // as many as it says and eight bytes each, the licence ends with NUL, and
+    // all outlive the call.
+    let program = unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const attributes, size_of::<LoadProgram>())
+    };
+    let program = RawFd::try_from(program).unwrap_or(-1);
+    if program < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just returned this descriptor and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(program) })
+}
+
+/// Has such a program decide for a cgroup, beside others that do.
+///
+/// # Errors
+/// `bpf(2)`.
+pub(crate) fn attach_device_program(cgroup: &impl AsRawFd, program: &OwnedFd) -> io::Result<()> {
+    let number = |fd: RawFd| u32::try_from(fd).map_err(io::Error::other);
+    let attributes = AttachProgram {
+        target: number(cgroup.as_raw_fd())?,
+        program: number(program.as_raw_fd())?,
+        attach_type: BPF_CGROUP_DEVICE,
+        flags: BPF_F_ALLOW_MULTI,
+    };
+    // SAFETY: the structure has the size that is passed and outlives the call.
+    let attached = unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, &raw const attributes, size_of::<AttachProgram>())
+    };
+    if attached < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// `struct mount_attr` of `mount_setattr(2)`.
 #[repr(C)]
 #[derive(Default)]

@@ -19,6 +19,7 @@ mod faults;
 mod inspect;
 mod interop;
 mod isolation;
+mod killed;
 mod large;
 mod login;
 mod plain;

@@ -30,8 +30,8 @@ pub(super) const MEMORY: &str = "WHARF_COMPILE_MEMORY";
 /// component of 20 MB takes 340 MB.
 const DEFAULT_MEMORY: u64 = 2 << 30;
 
-/// CPUs that the compiler may keep busy. Half of the machine's, but at least
-/// one, if it is not set.
+/// CPUs that the compiler may keep busy. Half of the machine's, but two at
+/// least where there are two, if it is not set: who waits is a user.
 const CPUS: &str = "WHARF_COMPILE_CPUS";
 
 /// Time that the compiler may take.
@@ -137,7 +137,7 @@ fn default_memory() -> u64 {
 
 fn default_cpu() -> u32 {
     let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
-    u32::try_from(cpus).unwrap_or(1).saturating_mul(500).max(1000)
+    u32::try_from(cpus).unwrap_or(1).saturating_mul(500).max(1000 * u32::try_from(cpus.min(2)).unwrap_or(1))
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::bundle::{Bundle, BundleError, Record};
 use crate::cgroup::Cgroup;
 use crate::cleanup::{self, started};
 use crate::console::SOCKET_FROM_STATE;
+use crate::devices;
 use crate::executor::{Host, Native};
 use crate::node::{self, NodeError};
 use crate::recognition::{Kind, RecognitionError, recognise};
@@ -61,6 +62,8 @@ enum CreateError {
     Container(#[from] LibcontainerError),
     #[error("cannot find the container's process")]
     Process,
+    #[error("cannot limit the container's devices")]
+    Devices(#[source] io::Error),
     #[error("cannot find the container's cgroup")]
     Cgroup(#[source] io::Error),
 }
@@ -134,6 +137,8 @@ fn try_create(request: &CreateRequest, bundle: &Bundle) -> Result<Created, Creat
         systemd_cgroup,
     };
     bundle.save_record(&record)?;
+    // Its init waits for the start: no program has run by now.
+    devices::limit(&spec, &cgroup).map_err(CreateError::Devices)?;
     let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref());
     Ok(Created {
         pid,

@@ -73,6 +73,11 @@ impl Containerd {
         containerd
     }
 
+    /// The daemon's process.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Daemon::id)
+    }
+
     /// Ends the daemon by a signal; its containers and shims stay.
     #[track_caller]
     pub(super) fn end(&mut self, signal: Signal) {

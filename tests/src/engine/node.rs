@@ -172,8 +172,14 @@ impl Node {
         found
     }
 
+    /// The daemon itself.
+    #[must_use]
+    pub fn daemon(&self) -> Option<u32> {
+        self.containerd.pid()
+    }
+
     /// Removes all pods, those of others too; a pod that can't be removed stays.
-    pub(crate) fn remove_all(&self) {
+    pub fn remove_all(&self) {
         // In order, so that the CNI takes away what it made.
         let pods: ListPodSandboxResponse =
             self.client.call("RuntimeService/ListPodSandbox", &Empty {}).unwrap_or_default();

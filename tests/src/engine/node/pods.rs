@@ -61,6 +61,22 @@ impl Node {
     #[track_caller]
     #[must_use]
     pub fn run_pod_with(&self, name: &str, handler: Handler, linux: LinuxPodSandboxConfig) -> Pod {
+        self.try_run_pod(name, handler, linux).unwrap_or_else(|status| panic!("pod {name}: {status:?}"))
+    }
+
+    /// Runs a pod.
+    ///
+    /// # Errors
+    /// It can't be made.
+    ///
+    /// # Panics
+    /// If there is no room for its logs.
+    pub fn try_run_pod(
+        &self,
+        name: &str,
+        handler: Handler,
+        linux: LinuxPodSandboxConfig,
+    ) -> Result<Pod, Status> {
         let logs = self.folder().join("logs").join(name);
         fs_err::create_dir_all(&logs).expect("a folder can be made");
         // Of this node alone, so that what is left in it is known to be ours.
@@ -85,8 +101,8 @@ impl Node {
         };
         let request =
             RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: handler.name().to_owned() };
-        let pod: PodSandboxId = self.client.must("RuntimeService/RunPodSandbox", &request);
-        Pod { id: pod.pod_sandbox_id, config }
+        let pod: PodSandboxId = self.client.call("RuntimeService/RunPodSandbox", &request)?;
+        Ok(Pod { id: pod.pod_sandbox_id, config })
     }
 
     /// A pod's address.

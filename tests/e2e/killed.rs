@@ -1,0 +1,168 @@
+//! Whatever is killed at whatever moment, nothing of a pod stays once it is
+//! removed, and what containerd says of its containers is true.
+//!
+//! A round makes a pod of two containers and kills one of: the shim, a helper,
+//! an init (pause, the host or the sidecar), containerd. `make faults` has more
+//! rounds.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use wharf_tests::chance::Chance;
+use wharf_tests::cri::messages::LinuxPodSandboxConfig;
+use wharf_tests::engine::{Container, Generation, Handler, Node};
+use wharf_tests::fixture::{push_busybox, push_hello};
+use wharf_tests::http::get_when_up;
+use wharf_tests::process::wait_for;
+use wharf_tests::registry::Registry;
+
+/// How many rounds each test has, if not a few.
+const ROUNDS: &str = "WHARF_FAULT_ROUNDS";
+
+#[test]
+fn containerd_1_7_and_our_shim_survive_kills() {
+    survives_kills(Generation::Trixie);
+}
+
+#[test]
+fn containerd_2_1_and_our_shim_survive_kills() {
+    survives_kills(Generation::Forky);
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Victim {
+    Shim,
+    Helper,
+    Init,
+    Containerd,
+}
+
+const VICTIMS: [Victim; 4] = [Victim::Shim, Victim::Helper, Victim::Init, Victim::Containerd];
+
+fn survives_kills(generation: Generation) {
+    let rounds = std::env::var(ROUNDS).map_or(8, |rounds| rounds.parse().expect("a number of rounds"));
+    let mut node = Node::start(generation, Handler::Wasm);
+    let _registry = Registry::start(node.network());
+    let (app, busybox) = (push_hello(node.network()), push_busybox(node.network()));
+    node.pull(&app);
+    node.pull(&busybox);
+    // Compiled beforehand, so that rounds are alike.
+    let pod = node.run_pod("first", Handler::Wasm);
+    let _ = node.start_container(&pod, &Container::of(&app, "app", &[]));
+    node.remove_pod(&pod);
+
+    let mut chance = Chance::new();
+    let mut sockets = BTreeSet::new();
+    for round in 0..rounds {
+        let victim = VICTIMS[usize::try_from(round).expect("few rounds") % VICTIMS.len()];
+        let delay = Duration::from_millis(chance.number(0..600));
+        let pick = chance.number(..);
+        thread::scope(|scope| {
+            let (node, app, busybox) = (&node, &app, &busybox);
+            scope.spawn(move || make_pod(node, &format!("pod-{round}"), app, busybox));
+            scope.spawn(move || {
+                thread::sleep(delay);
+                strike(node, victim, pick);
+            });
+        });
+        sockets.extend(node.sockets());
+        if node.daemon().is_none_or(|daemon| parent_of(daemon).is_none() || is_zombie(daemon)) {
+            node.restart_when(Signal::SIGKILL, || ());
+        }
+        let said = format!("round {round}: {victim:?} killed after {delay:?}");
+        is_true(&node, &said);
+        clears_up(&node, &sockets, &said);
+    }
+    // And it goes on.
+    let pod = node.run_pod("last", Handler::Wasm);
+    let _ = node.start_container(&pod, &Container::of(&app, "app", &[]));
+    assert_eq!(get_when_up(node.network(), &format!("http://{}:8080", node.address(&pod))).status, 200);
+    node.remove_pod(&pod);
+    clears_up(&node, &sockets, "at the end");
+}
+
+/// As far as that goes: what is killed meanwhile may make any of it fail.
+fn make_pod(node: &Node, name: &str, app: &str, busybox: &str) {
+    let Ok(pod) = node.try_run_pod(name, Handler::Wasm, LinuxPodSandboxConfig::default()) else { return };
+    let _ = node.try_start_container(&pod, &Container::of(app, "app", &[]));
+    let script = ["/bin/sh", "-c", "while :; do sleep 0.1; done"];
+    let _ = node.try_start_container(&pod, &Container::of(busybox, "sidecar", &script));
+}
+
+/// Kills one process of this kind, as soon as there is one.
+fn strike(node: &Node, victim: Victim, pick: u64) {
+    let candidates = || match victim {
+        Victim::Containerd => node.daemon().into_iter().collect(),
+        Victim::Shim => node.shims(),
+        Victim::Helper => children_of(&node.shims(), |line| line.contains("\0helper\0")),
+        Victim::Init => children_of(&node.shims(), |line| !line.contains("\0helper\0")),
+    };
+    let found = wait_for(Duration::from_secs(2), || Some(candidates()).filter(|found| !found.is_empty()));
+    // Helpers are short; in a round without one nothing is killed.
+    let Some(found) = found else { return };
+    let index = usize::try_from(pick % found.len() as u64).expect("few processes");
+    let pid = Pid::from_raw(i32::try_from(found[index]).expect("a process id"));
+    // It may have ended by itself.
+    let _ = kill(pid, Signal::SIGKILL);
+}
+
+fn children_of(parents: &[u32], wanted: impl Fn(&str) -> bool) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let of_them = pids.filter(|pid| parent_of(*pid).is_some_and(|parent| parents.contains(&parent)));
+    let line = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    of_them.filter(|pid| wanted(&line(pid))).collect()
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
+fn is_zombie(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, fields)| fields.starts_with('Z'))
+}
+
+/// What containerd says runs, runs.
+#[track_caller]
+fn is_true(node: &Node, said: &str) {
+    let lies = || {
+        let inits = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| node.inits()));
+        inits.is_ok_and(|inits| !inits.into_iter().any(is_zombie)).then_some(())
+    };
+    assert!(wait_for(Duration::from_secs(20), lies).is_some(), "{said}: containerd's containers do not run");
+}
+
+/// Nothing stays.
+#[track_caller]
+fn clears_up(node: &Node, sockets: &BTreeSet<PathBuf>, said: &str) {
+    let left = || {
+        let mut left = node.traces();
+        left.extend(fifos(&node.folder().join("state")));
+        left.extend(sockets.iter().filter(|path| path.exists()).map(|path| format!("{}", path.display())));
+        left
+    };
+    let clear = || {
+        node.remove_all();
+        left().is_empty().then_some(())
+    };
+    assert!(wait_for(Duration::from_secs(40), clear).is_some(), "{said}: left {:#?}", left());
+}
+
+fn fifos(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => found.extend(fifos(&entry.path())),
+            Ok(kind) if kind.is_fifo() => found.push(format!("fifo {}", entry.path().display())),
+            _ => {}
+        }
+    }
+    found
+}
