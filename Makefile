@@ -103,6 +103,11 @@ large: root stage ## Build and push a file of 4 GiB within 64 MiB of memory (16 
 	tests/testbed/setup.sh
 	WHARF_BIN_DIR=$(STAGE) $(CARGO) test --locked -p wharf-tests --test e2e -- --ignored --nocapture large::
 
+.PHONY: faults
+faults: root stage-here ## Kill shims, helpers, inits and containerd 200 times, under 1.7 and 2.1
+	tests/testbed/setup.sh
+	WHARF_FAULT_ROUNDS=200 WHARF_BIN_DIR=$(STAGE) $(CARGO) test --locked -p wharf-tests --test e2e -- killed::
+
 .PHONY: cri-suite
 cri-suite: root stage-here ## containerd's own CRI tests: our shim passes what runc passes (needs Go)
 	tests/testbed/setup.sh

@@ -116,7 +116,7 @@ fn runs_plain_programs(generation: Generation) {
 
 #[test]
 fn docker_runs_a_plain_program() {
-    let docker = Docker::start(Generation::Forky, Store::Classic);
+    let docker = Docker::start(Generation::Forky, Store::Containerd);
     let wharf = Wharf::new();
     let name = "example.test/plain:1";
     let image = archive(wharf.scratch(), name, Form::File, &rust(&wharf, "plain", "wasm32-wasip1"));
