@@ -49,6 +49,7 @@ done
 for path in /proc/sys/kernel/msgmax /proc/kcore /proc/sysrq-trigger /sys/firmware / /tmp /data; do
     [ -r $path ] && echo "$path is read"; [ -w $path ] && echo "$path is written"
 done
+(echo 100000000 >/sys/fs/cgroup/memory/memory.soft_limit_in_bytes) 2>/dev/null && echo "its limits are written"
 touch /made 2>&1 && echo "the root is written"
 touch /data/made 2>&1 && rm /data/made && echo "the mount is written"
 mkdir -p /tmp/place && mount -t tmpfs none /tmp/place 2>&1 && echo "mounts"

@@ -203,42 +203,40 @@ impl Drop for Node {
     }
 }
 
-/// The configuration of containerd 1.7 or 2.1. `restrict_oom_score_adj`: a machine
-/// may not allow itself a lower one than it has.
+/// The configuration of containerd 1.7, of version 2, or of 2.1, of version 3, which
+/// has what was one plugin in three.
 fn settings(generation: Generation, root: &str, default: Handler) -> String {
-    let plugins = testbed::cri("usr/lib/cni").display().to_string();
-    let common = format!(
-        "root = \"{root}/root\"\nstate = \"{root}/state\"\n\
-         [grpc]\naddress = \"{root}/containerd.sock\"\n[debug]\nlevel = \"info\"\n\
-         [plugins.\"io.containerd.internal.v1.opt\"]\npath = \"{root}/opt\"\n\
-         [plugins.\"io.containerd.nri.v1.nri\"]\nsocket_path = \"{root}/nri.sock\"\n\
-         plugin_path = \"{root}/nri\"\nplugin_config_path = \"{root}/nri\"\n"
-    );
-    let (version, cri, streaming, images) = match generation {
-        Generation::Trixie => (2, "io.containerd.grpc.v1.cri", "", format!("sandbox_image = \"{PAUSE}\"\n")),
+    let streams = "stream_server_address = \"127.0.0.1\"\nstream_server_port = \"0\"\n";
+    let (version, cri, own, others) = match generation {
+        Generation::Trixie => {
+            (2, "io.containerd.grpc.v1.cri", format!("sandbox_image = \"{PAUSE}\"\n{streams}"), String::new())
+        }
         Generation::Forky => (
             3,
             "io.containerd.cri.v1.runtime",
-            "[plugins.\"io.containerd.grpc.v1.cri\"]\n",
-            format!("[plugins.\"io.containerd.cri.v1.images\".pinned_images]\nsandbox = \"{PAUSE}\"\n"),
+            String::new(),
+            format!(
+                "[plugins.\"io.containerd.cri.v1.images\".pinned_images]\nsandbox = \"{PAUSE}\"\n\
+                 [plugins.\"io.containerd.grpc.v1.cri\"]\n{streams}"
+            ),
         ),
     };
-    // 1.7 has the image and the streams in the same table as the rest.
-    let (own, other) = if streaming.is_empty() { (images.as_str(), "") } else { ("", images.as_str()) };
-    let streams = "stream_server_address = \"127.0.0.1\"\nstream_server_port = \"0\"\n";
-    let (own_streams, other_streams) =
-        if streaming.is_empty() { (streams, String::new()) } else { ("", format!("{streaming}{streams}")) };
+    let plugins = testbed::cri("usr/lib/cni").display().to_string();
     let default = default.name();
+    // A machine may not allow itself a lower oom_score_adj than it has.
     format!(
-        "version = {version}\n{common}\
-         [plugins.\"{cri}\"]\n{own}{own_streams}restrict_oom_score_adj = true\n\
-         drain_exec_sync_io_timeout = \"10s\"\n\
-         netns_mounts_under_state_dir = true\n\
+        "version = {version}\nroot = \"{root}/root\"\nstate = \"{root}/state\"\n\
+         [grpc]\naddress = \"{root}/containerd.sock\"\n[debug]\nlevel = \"info\"\n\
+         [plugins.\"io.containerd.internal.v1.opt\"]\npath = \"{root}/opt\"\n\
+         [plugins.\"io.containerd.nri.v1.nri\"]\nsocket_path = \"{root}/nri.sock\"\n\
+         plugin_path = \"{root}/nri\"\nplugin_config_path = \"{root}/nri\"\n\
+         [plugins.\"{cri}\"]\n{own}restrict_oom_score_adj = true\n\
+         drain_exec_sync_io_timeout = \"10s\"\nnetns_mounts_under_state_dir = true\n\
          [plugins.\"{cri}\".cni]\nbin_dir = \"{plugins}\"\nconf_dir = \"{root}/cni\"\n\
          [plugins.\"{cri}\".containerd]\ndefault_runtime_name = \"{default}\"\n\
          [plugins.\"{cri}\".containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n\
          [plugins.\"{cri}\".containerd.runtimes.wasm]\nruntime_type = \"io.containerd.wasm.v1\"\n\
-         {other}{other_streams}"
+         {others}"
     )
 }
 
