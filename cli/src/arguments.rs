@@ -47,6 +47,7 @@ pub(crate) enum Command {
     Verify(commands::verify::Verify),
     Save(commands::save::Save),
     Load(commands::load::Load),
+    Kube(Box<commands::kube::Kube>),
     Runtimes(commands::runtimes::Runtimes),
     Compile(commands::compile::Compile),
 }

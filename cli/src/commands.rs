@@ -4,6 +4,7 @@ pub(crate) mod build;
 pub(crate) mod compile;
 pub(crate) mod images;
 pub(crate) mod inspect;
+pub(crate) mod kube;
 pub(crate) mod load;
 pub(crate) mod login;
 pub(crate) mod logout;
@@ -43,6 +44,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Verify(args) => verify::run(&args, &global),
         Command::Save(args) => save::run(&args),
         Command::Load(args) => load::run(&args),
+        Command::Kube(args) => kube::run(&args, &global),
         Command::Runtimes(args) => runtimes::run(&args, &global),
         Command::Compile(args) => compile::run(&args),
     }

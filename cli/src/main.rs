@@ -7,6 +7,7 @@ mod commands;
 mod component;
 mod git;
 mod image;
+mod kubernetes;
 mod metadata;
 mod native;
 mod operations;
@@ -16,6 +17,7 @@ mod progress;
 mod supply_chain;
 mod target;
 mod transfer;
+mod yaml;
 
 use std::process::ExitCode;
 

@@ -19,6 +19,7 @@ use wharf_images::{
 
 use crate::arguments::Global;
 use crate::commands::verify::NoSignature;
+use crate::kubernetes::KubernetesError;
 use crate::native::NoNativeHost;
 use crate::target::TargetError;
 
@@ -130,6 +131,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         InvalidReference,
         LayerError,
         KeyError,
+        KubernetesError,
         LayoutError,
         NoNativeHost,
         NoSignature,

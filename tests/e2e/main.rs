@@ -17,6 +17,7 @@ mod faults;
 mod inspect;
 mod interop;
 mod isolation;
+mod kube;
 mod large;
 mod login;
 mod processes;
