@@ -5,6 +5,7 @@
 //! [`cleanup`] (`delete`). `start` leaves the [`server`] behind, one process a
 //! pod, which answers the [`service`] for its [`pod`]. Whatever needs a single thread, mounts
 //! or libcontainer is done by a [`helper`], the same program started anew.
+//! People call it for the [`doctor`].
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ mod cgroup;
 mod cleanup;
 mod console;
 mod container;
+mod doctor;
 mod events;
 mod executor;
 mod helper;
@@ -51,8 +53,10 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let mut words = std::env::args().skip(1);
-    if words.next().as_deref() == Some(helper::ACTION) {
-        return helper::run(words.next().as_deref());
+    match words.next().as_deref() {
+        Some(helper::ACTION) => return helper::run(words.next().as_deref()),
+        Some(doctor::ACTION) => return doctor::run(words),
+        _ => {}
     }
     let arguments = Arguments::parse(std::env::args().skip(1))?;
     match arguments.action {

@@ -109,6 +109,14 @@ pub(crate) fn open_read_only(path: &Path) -> io::Result<File> {
         .or_else(|_| File::options().read(true).open(path))
 }
 
+/// Whether [`open_read_only`] can do more than a plain open.
+///
+/// # Errors
+/// Of `open_tree(2)` or `mount_setattr(2)`.
+pub(crate) fn can_clone_read_only(path: &Path) -> io::Result<()> {
+    clone_read_only(path).map(drop)
+}
+
 fn clone_read_only(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: `path` ends with NUL and outlives the call.

@@ -13,6 +13,7 @@ mod containerd;
 mod demo;
 mod docker;
 mod dockerfile;
+mod doctor;
 mod faults;
 mod inspect;
 mod interop;
