@@ -48,6 +48,7 @@ pub(crate) enum Command {
     Save(commands::save::Save),
     Load(commands::load::Load),
     Kube(Box<commands::kube::Kube>),
+    Node(Box<commands::node::NodeCommand>),
     Runtimes(commands::runtimes::Runtimes),
     Compile(commands::compile::Compile),
 }

@@ -10,6 +10,7 @@ mod image;
 mod kubernetes;
 mod metadata;
 mod native;
+mod node;
 mod operations;
 mod output;
 mod places;

@@ -21,6 +21,7 @@ use crate::arguments::Global;
 use crate::commands::verify::NoSignature;
 use crate::kubernetes::KubernetesError;
 use crate::native::NoNativeHost;
+use crate::node::NodeError;
 use crate::target::TargetError;
 
 /// Sends the log of the libraries to stderr, as much as the flags ask for, by
@@ -135,6 +136,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         LayoutError,
         NoNativeHost,
         NoSignature,
+        NodeError,
         PrecompressError,
         ProjectError,
         PythonError,

@@ -45,5 +45,5 @@ for script in postinst prerm postrm; do
     install -m 755 "$here/$script" "$root/DEBIAN/$script"
 done
 package=$folder/wharf_${version}_$architecture.deb
-dpkg-deb --root-owner-group --build "$root" "$package" >&2
+dpkg-deb -Zxz --root-owner-group --build "$root" "$package" >&2
 printf '%s\n' "$package"

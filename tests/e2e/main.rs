@@ -21,6 +21,8 @@ mod isolation;
 mod kube;
 mod large;
 mod login;
+mod node;
+mod package;
 mod processes;
 mod protocol;
 mod push;
