@@ -24,36 +24,22 @@ impl Restart {
     pub(super) fn run(&self, services: &[&str]) -> Result<()> {
         let mut command = match self {
             Self::Systemd => {
-                let is_active = |service: &&&str| {
-                    let mut asked = Command::new("systemctl");
-                    asked
-                        .args(["is-active", "--quiet", service])
-                        .status()
-                        .is_ok_and(|status| status.success())
-                };
                 // What has failed is not active, and is restarted when a change is taken back.
-                let failed = |service: &&&str| {
-                    let mut asked = Command::new("systemctl");
-                    asked
-                        .args(["is-enabled", "--quiet", service])
-                        .status()
-                        .is_ok_and(|status| status.success())
-                };
-                let service = services.iter().find(is_active).or_else(|| services.iter().find(failed));
-                let service =
-                    service.ok_or_else(|| NodeError::NoService { services: services.join(", ") })?;
-                let mut command = Command::new("systemctl");
-                command.args(["restart", service]);
-                command
+                let found = ["is-active", "is-enabled"].into_iter().find_map(|question| {
+                    services.iter().find(|service| {
+                        let mut asked = by_systemd(&[question, "--quiet", service]);
+                        asked.status().is_ok_and(|status| status.success())
+                    })
+                });
+                let service = found.ok_or_else(|| NodeError::NoService { services: services.join(", ") })?;
+                by_systemd(&["restart", service])
             }
             Self::Command(line) => {
-                let mut command = Command::new("/bin/sh");
+                let mut command = on_the_node("/bin/sh");
                 command.args(["-c", line]);
                 command
             }
         };
-        // A container's PATH says nothing of the node.
-        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         let shown = format!("{command:?}");
         let status = command.status().with_context(|| format!("cannot run {shown}"))?;
         if status.success() {
@@ -61,6 +47,19 @@ impl Restart {
         }
         Err(NodeError::Restart { command: shown, status: status.to_string() }.into())
     }
+}
+
+fn by_systemd(arguments: &[&str]) -> Command {
+    let mut command = on_the_node("systemctl");
+    command.args(arguments);
+    command
+}
+
+/// A container's PATH says nothing of the node, and may not be set at all.
+fn on_the_node(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    command
 }
 
 /// Runs `work` where the process `pid` is: among its files. From a container with
