@@ -69,12 +69,23 @@ install-only: ## Install what `make build` has built
 	@# Never an earlier installation's: it might not load this wharf's machine code.
 	rm -f $(DESTDIR)$(PREFIX)/libexec/wharf/wharf-host-linux-$(OTHER)
 	$(if $(filter $(OTHER),$(ARCHES)),install -m 755 $(OTHER_HOST) $(DESTDIR)$(PREFIX)/libexec/wharf/wharf-host-linux-$(OTHER))
+	@# To be copied or imported: nobody's configuration is changed here.
+	install -d $(DESTDIR)$(PREFIX)/share/wharf/containerd $(DESTDIR)$(PREFIX)/share/wharf/docker
+	install -m 644 deploy/containerd/config-v2.toml deploy/containerd/config-v3.toml $(DESTDIR)$(PREFIX)/share/wharf/containerd/
+	install -m 644 deploy/docker/daemon.json $(DESTDIR)$(PREFIX)/share/wharf/docker/
+
+.PHONY: deb
+deb: build ## Make a Debian package in target/deb
+	rm -rf $(TARGET_DIR)/deb
+	$(MAKE) --no-print-directory install-only PREFIX=$(abspath $(TARGET_DIR))/deb/prefix DESTDIR=
+	deploy/debian/build.sh $(TARGET_DIR)/deb/prefix $(TARGET_DIR)/deb
+	rm -rf $(TARGET_DIR)/deb/prefix
 
 .PHONY: uninstall
 uninstall: ## Remove what `make install` put under PREFIX
 	rm -f $(DESTDIR)$(PREFIX)/bin/wharf $(DESTDIR)$(PREFIX)/bin/containerd-shim-wasm-v1 \
 	    $(DESTDIR)$(PREFIX)/bin/containerd-shim-containerd-wasm
-	rm -rf $(DESTDIR)$(PREFIX)/libexec/wharf
+	rm -rf $(DESTDIR)$(PREFIX)/libexec/wharf $(DESTDIR)$(PREFIX)/share/wharf
 
 .PHONY: stage
 stage: ARCHES = amd64 arm64

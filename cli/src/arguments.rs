@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Verify(commands::verify::Verify),
     Save(commands::save::Save),
     Load(commands::load::Load),
+    Kube(Box<commands::kube::Kube>),
+    Node(Box<commands::node::NodeCommand>),
     Runtimes(commands::runtimes::Runtimes),
     Compile(commands::compile::Compile),
 }

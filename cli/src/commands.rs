@@ -4,9 +4,11 @@ pub(crate) mod build;
 pub(crate) mod compile;
 pub(crate) mod images;
 pub(crate) mod inspect;
+pub(crate) mod kube;
 pub(crate) mod load;
 pub(crate) mod login;
 pub(crate) mod logout;
+pub(crate) mod node;
 pub(crate) mod prune;
 pub(crate) mod pull;
 pub(crate) mod push;
@@ -43,6 +45,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Verify(args) => verify::run(&args, &global),
         Command::Save(args) => save::run(&args),
         Command::Load(args) => load::run(&args),
+        Command::Kube(args) => kube::run(&args, &global),
+        Command::Node(args) => node::run(&args),
         Command::Runtimes(args) => runtimes::run(&args, &global),
         Command::Compile(args) => compile::run(&args),
     }

@@ -7,8 +7,10 @@ mod commands;
 mod component;
 mod git;
 mod image;
+mod kubernetes;
 mod metadata;
 mod native;
+mod node;
 mod operations;
 mod output;
 mod places;
@@ -16,6 +18,7 @@ mod progress;
 mod supply_chain;
 mod target;
 mod transfer;
+mod yaml;
 
 use std::process::ExitCode;
 

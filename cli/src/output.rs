@@ -19,7 +19,9 @@ use wharf_images::{
 
 use crate::arguments::Global;
 use crate::commands::verify::NoSignature;
+use crate::kubernetes::KubernetesError;
 use crate::native::NoNativeHost;
+use crate::node::NodeError;
 use crate::target::TargetError;
 
 /// Sends the log of the libraries to stderr, as much as the flags ask for, by
@@ -130,9 +132,11 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         InvalidReference,
         LayerError,
         KeyError,
+        KubernetesError,
         LayoutError,
         NoNativeHost,
         NoSignature,
+        NodeError,
         PrecompressError,
         ProjectError,
         PythonError,

@@ -5,7 +5,7 @@
 //! [`cleanup`] (`delete`). `start` leaves the [`server`] behind, one process a
 //! pod, which answers the [`service`] for its [`pod`]. Whatever needs a single thread, mounts
 //! or libcontainer is done by a [`helper`], the same program started anew. People call it for
-//! the node's [`cache`] of precompiled components.
+//! the node's [`cache`] of precompiled components, and as [`doctor`].
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -25,6 +25,7 @@ mod console;
 mod container;
 mod containerd;
 mod devices;
+mod doctor;
 mod events;
 mod executor;
 mod helper;
@@ -61,6 +62,7 @@ fn run() -> Result<()> {
     match words.next().as_deref() {
         Some(helper::ACTION) => return helper::run(words),
         Some(cache::ACTION) => return cache::run(words),
+        Some(doctor::ACTION) => return doctor::run(words),
         _ => {}
     }
     let arguments = Arguments::parse(std::env::args().skip(1))?;

@@ -86,6 +86,14 @@ pub(crate) fn open_host(user: &User) -> Result<File, NodeError> {
     }
 }
 
+/// Where the host is.
+///
+/// # Errors
+/// [`NodeError::Missing`].
+pub(crate) fn find_host() -> Result<PathBuf, NodeError> {
+    HOST.find()
+}
+
 /// Where the compiler is.
 ///
 /// # Errors

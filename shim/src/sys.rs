@@ -230,6 +230,14 @@ pub(crate) fn read_only(file: File) -> File {
     reopened.unwrap_or(file)
 }
 
+/// Whether [`read_only`] can do more than give the file back.
+///
+/// # Errors
+/// Of `open_tree(2)` or `mount_setattr(2)`, or the file can't be opened.
+pub(crate) fn can_clone_read_only(path: &Path) -> io::Result<()> {
+    clone_read_only(&File::options().read(true).open(path)?).map(drop)
+}
+
 fn clone_read_only(file: &File) -> io::Result<OwnedFd> {
     let itself: &CStr = c"";
     let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH.cast_unsigned();

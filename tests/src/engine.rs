@@ -33,12 +33,15 @@ impl Generation {
         testbed::part(name, "engines.sh")
     }
 
-    fn program(self, path: &str) -> PathBuf {
+    /// A program of the generation.
+    #[must_use]
+    pub fn program(self, path: &str) -> PathBuf {
         self.folder().join(path)
     }
 
     /// Where the engine finds shims: ours, its own, and this machine's runc.
-    fn path(self) -> OsString {
+    #[must_use]
+    pub fn path(self) -> OsString {
         let own = std::env::var_os("PATH").unwrap_or_default();
         let folders = [testbed::prefix().join("bin"), self.program("usr/bin"), self.program("usr/sbin")];
         std::env::join_paths(folders.into_iter().chain(std::env::split_paths(&own)))
