@@ -188,7 +188,12 @@ fn environment() -> Vec<String> {
         Some(format!("{name}={value}"))
     };
     // libcontainer has it from the spec, whose JSON has no other text.
-    std::env::vars_os().filter_map(entry).collect()
+    let mut environment: Vec<_> = std::env::vars_os().filter_map(entry).collect();
+    // Of a user that the image does not know it is `/`, as runc has it.
+    if !environment.iter().any(|entry| entry.starts_with("HOME=")) {
+        environment.push("HOME=/".to_owned());
+    }
+    environment
 }
 
 #[cfg(test)]

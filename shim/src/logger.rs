@@ -57,9 +57,12 @@ pub(crate) enum LoggerError {
 /// has one. To be kept until the process has its streams.
 pub(crate) struct Logger(Option<Fifos>);
 
-struct Fifos {
-    stdout: PathBuf,
-    stderr: PathBuf,
+/// Two fifos in a bundle, until they are opened at both sides.
+pub(crate) struct Fifos {
+    /// For standard output.
+    pub(crate) stdout: PathBuf,
+    /// For standard error.
+    pub(crate) stderr: PathBuf,
     /// While they are open, the program sees no end.
     _held: [File; 2],
 }
@@ -130,7 +133,11 @@ impl Logger {
 }
 
 impl Fifos {
-    fn make(bundle: &Bundle) -> io::Result<Self> {
+    /// Makes them.
+    ///
+    /// # Errors
+    /// They can't be made or opened.
+    pub(crate) fn make(bundle: &Bundle) -> io::Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = |stream: &str| bundle.path().join(format!("{stream}-{number}.fifo"));
@@ -143,7 +150,11 @@ impl Fifos {
         Ok(Self { stdout, stderr, _held: held })
     }
 
-    fn reader(path: &Path) -> io::Result<OwnedFd> {
+    /// The side of one that reads.
+    ///
+    /// # Errors
+    /// It can't be opened.
+    pub(crate) fn reader(path: &Path) -> io::Result<OwnedFd> {
         let mut options = File::options();
         let reader = options.read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
         // Only opening it must not wait.

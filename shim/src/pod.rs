@@ -96,6 +96,9 @@ pub(crate) enum TaskError {
     /// A helper could not do its work.
     #[error(transparent)]
     Helper(#[from] Failure),
+    /// Its output can't be copied.
+    #[error("cannot copy the process's output: {0}")]
+    Output(#[source] io::Error),
     /// A logging program can't be used.
     #[error(transparent)]
     Logger(#[from] LoggerError),

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use crate::console::Console;
 use crate::reaper::Exit;
+use crate::relay::Relay;
 use crate::stdio::Streams;
 
 /// Where a process is in its life.
@@ -43,6 +44,8 @@ pub(crate) struct Exec {
     pub(crate) process: Process,
     /// What it is to be: the runtime spec's `process`, as JSON.
     pub(crate) spec: String,
+    /// What copies its output.
+    pub(crate) relay: Relay,
 }
 
 impl Process {

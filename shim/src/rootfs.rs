@@ -4,12 +4,12 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, mkdirat};
 use serde::{Deserialize, Serialize};
 
 /// Bytes of mount options that the kernel takes: a page, less its last byte.
@@ -118,14 +118,17 @@ fn mount_one(request: &Mount, target: &Path) -> io::Result<()> {
 
 /// Mount options, sorted into what mount(2) takes them as.
 #[derive(Debug, PartialEq, Eq)]
-struct Options {
-    flags: MsFlags,
-    propagation: Option<MsFlags>,
+pub(crate) struct Options {
+    /// Of the mount itself.
+    pub(crate) flags: MsFlags,
+    /// How mounts spread from and to it, if that is said.
+    pub(crate) propagation: Option<MsFlags>,
     data: String,
 }
 
 impl Options {
-    fn parse(options: &[String]) -> Self {
+    /// Reads options as fstab(5) and the runtime spec have them.
+    pub(crate) fn parse(options: &[String]) -> Self {
         let mut parsed = Self { flags: MsFlags::empty(), propagation: None, data: String::new() };
         for option in options {
             let (flag, set) = match option.as_str() {
@@ -210,6 +213,40 @@ impl Rootfs {
         Ok(Self { folder })
     }
 
+    /// Makes the folder `path` and those above it, where there is nothing yet:
+    /// a working directory need not be in an image. What is mounted later may
+    /// cover it.
+    ///
+    /// # Errors
+    /// Something else is in the way, or the image can't be written to.
+    pub(crate) fn make_folder(&self, path: &Path) -> io::Result<()> {
+        let mut made = PathBuf::from("/");
+        for part in path.components() {
+            let Component::Normal(name) = part else { continue };
+            let parent = self.open_folder(&made)?;
+            made.push(name);
+            if self.open_folder(&made).is_ok() {
+                continue;
+            }
+            let mode = Mode::from_bits_truncate(0o755);
+            match mkdirat(&parent, name, mode) {
+                // A link that leads nowhere, say: the start tells of it.
+                Ok(()) | Err(Errno::EEXIST | Errno::EROFS) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn open_folder(&self, path: &Path) -> io::Result<OwnedFd> {
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        let below = path.strip_prefix("/").unwrap_or(path);
+        let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
+        Ok(openat2(&self.folder, below, how)?)
+    }
+
     /// Whether there is anything at `path`, as the container would find it.
     pub(crate) fn has(&self, path: &str) -> bool {
         let how = OpenHow::new()
@@ -277,6 +314,22 @@ mod tests {
             assert_eq!(text, "inside", "{path}");
         }
         assert!(rootfs.read("/app").is_err());
+    }
+
+    #[test]
+    fn a_working_directory_is_made_within_the_image() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        std::fs::create_dir(&root).unwrap();
+        std::os::unix::fs::symlink("../../outside", root.join("link")).unwrap();
+        std::fs::write(root.join("file"), "").unwrap();
+        let rootfs = Rootfs::open(&root).unwrap();
+        rootfs.make_folder(Path::new("/a/b/../c")).unwrap();
+        assert!(root.join("a/b").is_dir() && root.join("a/b/c").is_dir());
+        rootfs.make_folder(Path::new("/")).unwrap();
+        assert!(rootfs.make_folder(Path::new("/file/a")).is_err());
+        let _ = rootfs.make_folder(Path::new("/link/a"));
+        assert!(!folder.path().join("outside").exists());
     }
 
     #[test]

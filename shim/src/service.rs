@@ -56,6 +56,7 @@ impl From<TaskError> for ttrpc::Error {
             TaskError::Malformed { .. } => Code::INVALID_ARGUMENT,
             TaskError::Console(_)
             | TaskError::Logger(_)
+            | TaskError::Output(_)
             | TaskError::Freeze { .. }
             | TaskError::Signal(_)
             | TaskError::Processes(_)
@@ -127,7 +128,7 @@ impl Task for TaskService {
         let (pid, exit) = if request.exec_id.is_empty() {
             self.pod.delete(&request.id).await?
         } else {
-            self.pod.delete_exec(&request.id, &request.exec_id)?
+            self.pod.delete_exec(&request.id, &request.exec_id).await?
         };
         Ok(DeleteResponse {
             pid,

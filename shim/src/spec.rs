@@ -39,6 +39,15 @@ pub(crate) fn prepare(spec: &mut Spec, bundle: &Path) -> Result<(), SpecError> {
     // libcontainer's bundle, which has this spec, is another folder.
     let path = bundle.join(root.path());
     root.set_path(path);
+    if let Some(linux) = spec.linux_mut()
+        && let Some(propagation) = linux.rootfs_propagation()
+        && let Some(recursive @ ("shared" | "slave" | "private" | "unbindable")) =
+            propagation.strip_prefix('r')
+    {
+        // libcontainer knows these names alone, and means all mounts below.
+        let name = recursive.to_owned();
+        linux.set_rootfs_propagation(Some(name));
+    }
     let process = spec.process_mut().as_mut().ok_or(SpecError::Missing("process"))?;
     close_capabilities(process);
     // The helper has set it as far as it may; libcontainer would fail.
@@ -161,8 +170,10 @@ mod tests {
         let mut spec = Spec::default();
         let process = spec.process_mut().as_mut().unwrap();
         process.set_oom_score_adj(Some(-500)).set_no_new_privileges(Some(false));
+        spec.linux_mut().as_mut().unwrap().set_rootfs_propagation(Some("rslave".into()));
         prepare(&mut spec, Path::new("/bundle")).unwrap();
         assert_eq!(spec.root().as_ref().unwrap().path(), Path::new("/bundle/rootfs"));
+        assert_eq!(spec.linux().as_ref().unwrap().rootfs_propagation().as_deref(), Some("slave"));
         let process = spec.process().as_ref().unwrap();
         assert_eq!(process.oom_score_adj(), None);
         assert_eq!(process.no_new_privileges(), None);

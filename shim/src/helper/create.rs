@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
@@ -21,6 +22,7 @@ use crate::cleanup::{self, started};
 use crate::console::SOCKET_FROM_STATE;
 use crate::devices;
 use crate::executor::{Host, Native};
+use crate::mounts;
 use crate::node::{self, NodeError};
 use crate::recognition::{Kind, RecognitionError, recognise};
 use crate::rootfs::{MountError, Rootfs, mount_all};
@@ -64,6 +66,10 @@ enum CreateError {
     Process,
     #[error("cannot limit the container's devices")]
     Devices(#[source] io::Error),
+    #[error("cannot set the container's mounts as its spec asks")]
+    Mounts(#[source] io::Error),
+    #[error("cannot make the working directory")]
+    Directory(#[source] io::Error),
     #[error("cannot find the container's cgroup")]
     Cgroup(#[source] io::Error),
 }
@@ -94,6 +100,8 @@ fn try_create(request: &CreateRequest, bundle: &Bundle) -> Result<Created, Creat
     spec::prepare(&mut spec, bundle.path())?;
     let root = spec.root().as_ref().ok_or(SpecError::Missing("root"))?;
     let rootfs = Rootfs::open(root.path()).map_err(CreateError::Rootfs)?;
+    let directory = spec.process().as_ref().map_or(Path::new("/"), |process| process.cwd());
+    rootfs.make_folder(directory).map_err(CreateError::Directory)?;
     let kind = recognise(&spec, &rootfs)?;
     let is_app = matches!(kind, Kind::App(_));
     let host = match kind {
@@ -139,6 +147,7 @@ fn try_create(request: &CreateRequest, bundle: &Bundle) -> Result<Created, Creat
     bundle.save_record(&record)?;
     // Its init waits for the start: no program has run by now.
     devices::limit(&spec, &cgroup).map_err(CreateError::Devices)?;
+    mounts::repair(&spec, pid).map_err(CreateError::Mounts)?;
     let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref());
     Ok(Created {
         pid,

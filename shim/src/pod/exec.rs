@@ -10,6 +10,7 @@ use crate::helper::{ExecRequest, Request, Started};
 use crate::logger::Logger;
 use crate::process::{Exec, Phase, Process};
 use crate::reaper::Exit;
+use crate::relay::Relay;
 use crate::stdio::Streams;
 
 impl Pod {
@@ -29,7 +30,7 @@ impl Pod {
             if exec_id.is_empty() || container.execs.contains_key(exec_id) {
                 return Err(TaskError::Exists(exec_id.to_owned()));
             }
-            let exec = Exec { process: Process::new(streams), spec };
+            let exec = Exec { process: Process::new(streams), spec, relay: Relay::default() };
             container.execs.insert(exec_id.to_owned(), exec);
             self.publisher.publish(&TaskExecAdded {
                 container_id: id.to_owned(),
@@ -67,26 +68,29 @@ impl Pod {
         let run = async {
             let logger = Logger::start(&streams, &bundle, id, &self.namespace, &self.reaper).await?;
             let streams = logger.streams(&streams);
+            let mut relay = Relay::start(&streams, &bundle).map_err(TaskError::Output)?;
             let console = unique_console();
             let listener = listen_for_terminal(&streams, &bundle, &console)?;
             let request = ExecRequest {
                 bundle: bundle.path().to_owned(),
                 process: spec,
                 console: listener.is_some().then_some(console),
-                streams: streams.clone(),
+                streams: relay.streams(&streams),
             };
             // It may end before we know its process id.
             let expectation = self.reaper.expect();
             let started = self.helper.exec(Request::Exec(Box::new(request))).await?;
             let ended = self.reaper.watch(started.pid);
             drop(expectation);
-            Ok((started, ended, listener, streams))
+            relay.begin();
+            Ok((started, ended, listener, streams, relay))
         };
         match run.await {
-            Ok((Started { pid, console_size }, ended, listener, streams)) => {
+            Ok((Started { pid, console_size }, ended, listener, streams, relay)) => {
                 self.with(id, |container| {
                     let exec = container.execs.get_mut(exec_id);
                     let exec = exec.ok_or_else(|| TaskError::NoProcess(exec_id.to_owned()))?;
+                    exec.relay = relay;
                     exec.process.begin(pid);
                     if let Some(listener) = listener {
                         attach_terminal(&mut exec.process, listener, &streams, console_size);
@@ -127,8 +131,8 @@ impl Pod {
     ///
     /// # Errors
     /// [`TaskError`].
-    pub(crate) fn delete_exec(&self, id: &str, exec_id: &str) -> Result<(u32, Exit), TaskError> {
-        self.with(id, |container| {
+    pub(crate) async fn delete_exec(&self, id: &str, exec_id: &str) -> Result<(u32, Exit), TaskError> {
+        let (pid, exit, relay) = self.with(id, |container| {
             let exec = container.execs.get(exec_id);
             let exec = exec.ok_or_else(|| TaskError::NoProcess(exec_id.to_owned()))?;
             let exit = match exec.process.phase {
@@ -139,9 +143,13 @@ impl Pod {
                 }
             };
             let pid = exec.process.task_pid();
-            container.execs.remove(exec_id);
-            Ok((pid, exit))
-        })
+            let relay = container.execs.remove(exec_id).map(|exec| exec.relay);
+            Ok((pid, exit, relay))
+        })?;
+        if let Some(relay) = relay {
+            relay.finish().await;
+        }
+        Ok((pid, exit))
     }
 
     fn exec_ended(&self, id: &str, exec_id: &str, exit: Exit) {
