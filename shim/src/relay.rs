@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::net::unix::pipe::{OpenOptions, Receiver, Sender};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::bundle::Bundle;
 use crate::logger::Fifos;
@@ -76,15 +76,13 @@ impl Relay {
 
     /// Waits until all is copied, but not for long.
     pub(crate) async fn finish(mut self) {
-        let copies = std::mem::take(&mut self.copies);
-        let mut handles: Vec<_> = copies.iter().map(JoinHandle::abort_handle).collect();
-        let all = async {
-            for copy in copies {
+        let deadline = Instant::now() + PATIENCE;
+        for mut copy in std::mem::take(&mut self.copies) {
+            if timeout_at(deadline, &mut copy).await.is_err() {
+                copy.abort();
+                // Then the fifo is closed.
                 let _ = copy.await;
             }
-        };
-        if timeout(PATIENCE, all).await.is_err() {
-            handles.drain(..).for_each(|copy| copy.abort());
         }
     }
 }
@@ -111,7 +109,6 @@ mod tests {
     use std::fs::File;
     use std::io::{Read, Write};
     use std::os::unix::fs::OpenOptionsExt;
-    use std::time::Instant;
 
     use nix::sys::stat::Mode;
 
