@@ -30,15 +30,14 @@ const BLOCK: u32 = 1;
 const CHARACTER: u32 = 2;
 
 /// Character devices that every container has, as runc gives them: null, zero,
-/// full, random, urandom, tty, console, ptmx and all pseudo terminals.
-const ALWAYS: [(u32, Option<u32>); 9] = [
+/// full, random, urandom, tty, ptmx and all pseudo terminals.
+const ALWAYS: [(u32, Option<u32>); 8] = [
     (1, Some(3)),
     (1, Some(5)),
     (1, Some(7)),
     (1, Some(8)),
     (1, Some(9)),
     (5, Some(0)),
-    (5, Some(1)),
     (5, Some(2)),
     (136, None),
 ];
@@ -54,6 +53,10 @@ struct Rule {
     access: u32,
 }
 
+/// The console of the machine, which libcontainer allows every container by
+/// version 1, as runc does not. A container's own `/dev/console` is a terminal.
+const CONSOLE: &str = "c 5:1 rwm";
+
 /// Limits the container in `cgroup` to the devices of its spec, if nothing else
 /// does: cgroup v1 has limited it already, if the machine has that.
 ///
@@ -61,7 +64,19 @@ struct Rule {
 /// The kernel refuses.
 pub(crate) fn limit(spec: &Spec, cgroup: &Cgroup) -> io::Result<()> {
     let has = |folder: &Path, file: &str| folder.join(file).exists();
-    if cgroup.folders().iter().any(|folder| has(folder, "devices.list")) {
+    if let Some(folder) = cgroup.folders().iter().find(|folder| has(folder, "devices.list")) {
+        let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+        let devices = resources.and_then(|resources| resources.devices().as_ref());
+        let asked = |device: &LinuxDeviceCgroup| {
+            device.allow()
+                && matches!(
+                    (device.major(), device.minor()),
+                    (None | Some(-1), _) | (Some(5), None | Some(-1 | 1))
+                )
+        };
+        if devices.is_some_and(|devices| !devices.iter().any(asked)) {
+            fs_err::write(folder.join("devices.deny"), CONSOLE)?;
+        }
         return Ok(());
     }
     let Some(folder) = cgroup.folders().iter().find(|folder| has(folder, "cgroup.controllers")) else {

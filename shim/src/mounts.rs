@@ -3,7 +3,7 @@
 //!
 //! It mounts the hierarchies of cgroup v1 writable whatever the spec says, so
 //! that root in a container could raise its own limits; it ignores the
-//! propagation of a single mount; and folders that it makes for devices may be
+//! propagation of a single mount, and spreads all where one is to; and folders that it makes for devices may be
 //! written to by anybody. A process in the container's mount namespace, which
 //! runs nothing of the image, sets all three.
 
@@ -71,7 +71,12 @@ pub(crate) fn repair(spec: &Spec, pid: i32) -> io::Result<()> {
 
 /// What is to be set, given a `mountinfo`, proc(5).
 fn repairs(spec: &Spec, mounted: &str) -> Vec<Repair> {
+    let propagation = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
+    let shared = propagation == Some("shared");
     let mut repairs = Vec::new();
+    if shared {
+        repairs.push(Repair::Propagation("/".into(), MsFlags::MS_PRIVATE));
+    }
     for mount in spec.mounts().iter().flatten() {
         let options = rootfs::Options::parse(mount.options().as_deref().unwrap_or_default());
         if mount.typ().as_deref() == Some("cgroup") {
@@ -79,8 +84,15 @@ fn repairs(spec: &Spec, mounted: &str) -> Vec<Repair> {
             let of_it = cgroup_mounts(mounted, mount);
             repairs.extend(of_it.into_iter().map(|at| Repair::Flags(at, flags)));
         }
-        if let Some(propagation) = options.propagation {
-            repairs.push(Repair::Propagation(mount.destination().clone(), propagation));
+        match options.propagation {
+            Some(propagation) => {
+                repairs.push(Repair::Propagation(mount.destination().clone(), propagation));
+            }
+            // Only what asks for it spreads: libcontainer shares all.
+            None if shared => {
+                repairs.push(Repair::Propagation(mount.destination().clone(), MsFlags::MS_PRIVATE));
+            }
+            None => {}
         }
     }
     let devices = spec.linux().as_ref().and_then(|linux| linux.devices().as_ref());
@@ -97,23 +109,17 @@ fn repairs(spec: &Spec, mounted: &str) -> Vec<Repair> {
     repairs
 }
 
-/// The hierarchies of version 1 at `mount`, and the file system that holds
-/// them, which is last: it is the one that is mounted on.
+/// The hierarchies of version 1 at `mount`. The file system that holds them
+/// stays writable, as by runc.
 fn cgroup_mounts(mounted: &str, mount: &Mount) -> Vec<PathBuf> {
     let lines = mounted.lines().filter_map(|line| {
         let (mount, file_system) = line.split_once(" - ")?;
         let at = PathBuf::from(mount.split(' ').nth(4)?);
         Some((at, file_system.split(' ').next()?))
     });
-    let below: Vec<_> = lines.filter(|(at, _)| at.starts_with(mount.destination())).collect();
-    if below.iter().any(|(at, kind)| at == mount.destination() && *kind == "cgroup2") {
-        // Version 2 is one mount, which has its options.
-        return Vec::new();
-    }
-    let mut found: Vec<_> = below.into_iter().map(|(at, _)| at).collect();
-    found.sort_by_key(|at| std::cmp::Reverse(at.components().count()));
-    found.dedup();
-    found
+    // Version 2, unless it is beside version 1, is one mount with its options.
+    let below = lines.filter(|(at, kind)| at != mount.destination() && kind.starts_with("cgroup"));
+    below.map(|(at, _)| at).filter(|at| at.starts_with(mount.destination())).collect()
 }
 
 impl Repair {
@@ -159,11 +165,7 @@ mod tests {
             32 31 0:29 /pod /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n";
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_NODEV;
         let flags = flags | MsFlags::MS_RELATIME | MsFlags::MS_RDONLY;
-        let expected = [
-            Repair::Flags("/sys/fs/cgroup/cpu".into(), flags),
-            Repair::Flags("/sys/fs/cgroup".into(), flags),
-        ];
-        assert_eq!(repairs(&spec, mounted), expected);
+        assert_eq!(repairs(&spec, mounted), [Repair::Flags("/sys/fs/cgroup/cpu".into(), flags)]);
         let unified = "31 30 0:28 / /sys/fs/cgroup ro - cgroup2 cgroup rw\n";
         assert_eq!(repairs(&spec, unified), []);
     }
@@ -176,6 +178,12 @@ mod tests {
         );
         let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
         assert_eq!(repairs(&spec, ""), [Repair::Propagation("/data".into(), private)]);
+
+        let mut spec = spec;
+        spec.linux_mut().as_mut().unwrap().set_rootfs_propagation(Some("shared".into()));
+        let alone = |at: &str| Repair::Propagation(at.into(), MsFlags::MS_PRIVATE);
+        let expected = [alone("/"), Repair::Propagation("/data".into(), private), alone("/proc")];
+        assert_eq!(repairs(&spec, ""), expected);
     }
 
     #[test]
