@@ -43,11 +43,16 @@ pub fn archive(folder: &Path, name: &str, form: Form, wasm: &[u8]) -> PathBuf {
         Form::Layer(_) => ("wasi", "wasm"),
     };
     let layer = keep(&layout, media_type, &layer);
+    // containerd counts only what it unpacks.
+    let unpacked = match form {
+        Form::File => vec![layer["digest"].clone()],
+        Form::Layer(_) => Vec::new(),
+    };
     let config = json!({
         "architecture": architecture,
         "os": os,
         "config": { "Entrypoint": ["/program.wasm"], "Env": ["GIVEN=by the image"] },
-        "rootfs": { "type": "layers", "diff_ids": [layer["digest"]] },
+        "rootfs": { "type": "layers", "diff_ids": unpacked },
     });
     let config = keep(&layout, "application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
     let media_type = "application/vnd.oci.image.manifest.v1+json";

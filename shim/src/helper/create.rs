@@ -102,6 +102,12 @@ fn try_create(request: &CreateRequest, bundle: &Bundle) -> Result<Created, Creat
     let rootfs = Rootfs::open(root.path()).map_err(CreateError::Rootfs)?;
     let directory = spec.process().as_ref().map_or(Path::new("/"), |process| process.cwd());
     rootfs.make_folder(directory).map_err(CreateError::Directory)?;
+    // Before anything is written to the container's log: were that closed again
+    // before these are open, its reader would take it for the end.
+    let streams = match request.streams.terminal {
+        true => None,
+        false => Some(request.streams.open(user(&spec)?.uid())?),
+    };
     let kind = recognise(&spec, &rootfs)?;
     let is_app = matches!(kind, Kind::App(_));
     let host = match kind {
@@ -122,12 +128,10 @@ fn try_create(request: &CreateRequest, bundle: &Bundle) -> Result<Created, Creat
 
     let builder = ContainerBuilder::new(request.id.clone(), SyscallType::default());
     let builder = builder.with_root_path(bundle.state())?;
-    let builder = if request.streams.terminal {
+    let builder = match streams {
         // The server listens there.
-        builder.with_console_socket(Some(SOCKET_FROM_STATE))
-    } else {
-        let [stdin, stdout, stderr] = request.streams.open(user(&spec)?.uid())?;
-        builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr)
+        None => builder.with_console_socket(Some(SOCKET_FROM_STATE)),
+        Some([stdin, stdout, stderr]) => builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr),
     };
     let builder = match host {
         Some(host) => builder.with_executor(host),

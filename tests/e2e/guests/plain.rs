@@ -18,9 +18,11 @@ fn main() {
     println!("arguments {arguments:?}");
     println!("variable {:?}", std::env::var("GIVEN").ok());
     println!("secret {:?}", std::env::vars().find(|(name, _)| name.starts_with("WHARF_")));
-    let mut input = String::new();
-    std::io::stdin().read_to_string(&mut input).expect("stdin can be read");
-    println!("input {input:?}");
+    if arguments.first().is_some_and(|word| word == "input") {
+        let mut input = String::new();
+        std::io::stdin().read_to_string(&mut input).expect("stdin can be read");
+        println!("input {input:?}");
+    }
     eprintln!("and an error");
 }
 
