@@ -8,25 +8,26 @@ use std::time::{Duration, Instant};
 
 use wharf_tests::engine::{Containerd, Generation};
 use wharf_tests::family::Family;
+use wharf_tests::process::Outcome;
 use wharf_tests::project::Project;
 use wharf_tests::wharf::{Wharf, text};
 
 use crate::nginx;
 use crate::sample::{Comparison, MEBIBYTE};
 
-const WHARF: Runtime =
+pub(crate) const WHARF: Runtime =
     Runtime { name: "io.containerd.wasm.v1", image: "example.test/hello:1", container: "wharf", path: "/" };
 const WORKER: Runtime = Runtime { container: "worker", path: "/api/hello", ..WHARF };
-const NGINX: Runtime =
+pub(crate) const NGINX: Runtime =
     Runtime { name: "io.containerd.runc.v2", image: "example.test/nginx:1", container: "nginx", path: "/" };
-const PEER: &str = "runc + nginx";
+pub(crate) const PEER: &str = "runc + nginx";
 
 /// How a container is run, and what is asked of it.
 #[derive(Clone, Copy, Debug)]
-struct Runtime {
-    name: &'static str,
-    image: &'static str,
-    container: &'static str,
+pub(crate) struct Runtime {
+    pub(crate) name: &'static str,
+    pub(crate) image: &'static str,
+    pub(crate) container: &'static str,
     path: &'static str,
 }
 
@@ -69,7 +70,7 @@ impl Bench {
         let of = |runtime: Runtime| took[runtime.container].clone();
         [
             Comparison {
-                name: "ctr run to first 200",
+                name: "ctr run to first 200 (≤ 0.6)",
                 unit: "ms",
                 wharf: of(WHARF),
                 peer: Some((PEER, of(NGINX))),
@@ -95,7 +96,12 @@ impl Bench {
                 self.remove(runtime);
             }
         }
-        Comparison { name: "idle PSS of a container", unit: "MiB", wharf: ours, peer: Some((PEER, theirs)) }
+        Comparison {
+            name: "idle PSS of a container (≤ 0.4)",
+            unit: "MiB",
+            wharf: ours,
+            peer: Some((PEER, theirs)),
+        }
     }
 
     fn run(&self, runtime: Runtime) -> Duration {
@@ -122,9 +128,17 @@ impl Bench {
         self.containerd.ctr(&["containers", "delete", runtime.container]).succeeded();
     }
 
+    pub(crate) fn shims(&self) -> Vec<u32> {
+        self.containerd.shims()
+    }
+
+    pub(crate) fn ctr(&self, arguments: &[&str]) -> Outcome {
+        self.containerd.ctr(arguments)
+    }
+
     /// In MiB.
     fn resident(&self) -> f64 {
-        Family::of_all(&self.containerd.shims()).pss() as f64 / MEBIBYTE
+        Family::of_all(&self.shims()).pss() as f64 / MEBIBYTE
     }
 }
 

@@ -8,6 +8,9 @@
 
 mod build;
 mod container;
+mod crowd;
+mod docker;
+mod first;
 mod hosts;
 mod load;
 mod nginx;
@@ -29,7 +32,10 @@ Compares wharf with its peers. Default: everything, 15 rounds (3 of load),
 containerd 2.1. Needs WHARF_BIN_DIR and root.
 
   start    containers to their first answer; runc + nginx
-  memory   of idle containers; runc + nginx
+  memory   of idle containers and shims; runc + nginx
+  many     containers: a hundred started, fifty idle; runc + nginx
+  docker   containers with a published port; runc + nginx
+  first    start of a Python app on a node, and the size of the shim
   build    images of a site; buildah, umoci
   push     of an image; skopeo, crane
   static   files of 1 KB and 1 MB, and JupyterLite's page, under load; nginx
@@ -69,7 +75,7 @@ fn main() -> ExitCode {
     }
     let mut comparisons: Vec<Comparison> = Vec::new();
     let mut notes: Vec<String> = Vec::new();
-    if wants("start") || wants("memory") {
+    if wants("start") || wants("memory") || wants("many") {
         let engine = container::Bench::prepare(arguments.generation);
         if wants("start") {
             eprintln!("start: {} rounds", arguments.rounds);
@@ -78,7 +84,21 @@ fn main() -> ExitCode {
         if wants("memory") {
             eprintln!("memory");
             comparisons.push(engine.memory(arguments.rounds.min(5)));
+            comparisons.push(engine.shim(arguments.rounds.min(3)));
         }
+        if wants("many") {
+            eprintln!("many");
+            comparisons.push(engine.rate(arguments.rounds.min(3)));
+            comparisons.extend(engine.shares());
+        }
+    }
+    if wants("docker") {
+        eprintln!("docker");
+        comparisons.push(docker::measure(arguments.generation, arguments.rounds));
+    }
+    if wants("first") {
+        eprintln!("first");
+        comparisons.extend(first::measure(arguments.generation, arguments.rounds.min(3)));
     }
     if wants("build") {
         eprintln!("build");
@@ -131,7 +151,8 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Arguments
                 parsed.rounds =
                     rounds.parse().ok().filter(|n| *n > 0).ok_or(format!("invalid rounds {rounds:?}"))?;
             }
-            "start" | "memory" | "build" | "push" | "static" | "workers" | "hosts" => {
+            "start" | "memory" | "many" | "docker" | "first" | "build" | "push" | "static" | "workers"
+            | "hosts" => {
                 parsed.measures.push(argument);
             }
             _ => return Err(format!("unknown argument {argument}")),

@@ -17,6 +17,12 @@ impl Family {
         Self::of_all(&[root])
     }
 
+    /// The process `member` without its descendants.
+    #[must_use]
+    pub fn alone(member: u32) -> Self {
+        Self { members: vec![member], leaves: vec![member] }
+    }
+
     /// Several processes and their descendants, as they are now.
     #[must_use]
     pub fn of_all(roots: &[u32]) -> Self {
