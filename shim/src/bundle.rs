@@ -36,6 +36,15 @@ pub(crate) struct Record {
     pub(crate) systemd_cgroup: bool,
 }
 
+/// A process, told from a later one of its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProcessMark {
+    /// Its id.
+    pub(crate) pid: i32,
+    /// As in [`Record`].
+    pub(crate) started: u64,
+}
+
 /// Why the bundle can't be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BundleError {
@@ -140,6 +149,26 @@ impl Bundle {
         // It has the container's environment.
         fs_err::set_permissions(path, Permissions::from_mode(0o600))?;
         Ok(())
+    }
+
+    /// Notes the helper that creates the container: with all that it starts it
+    /// is one process group.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub(crate) fn save_creator(&self, creator: ProcessMark) -> Result<(), BundleError> {
+        let json = serde_json::to_vec(&creator).map_err(io::Error::from)?;
+        Ok(fs_err::write(self.creator_file(), json)?)
+    }
+
+    /// The helper that creates, or has created, the container.
+    pub(crate) fn load_creator(&self) -> Option<ProcessMark> {
+        // Half written, it had not begun.
+        serde_json::from_slice(&std::fs::read(self.creator_file()).ok()?).ok()
+    }
+
+    fn creator_file(&self) -> PathBuf {
+        self.state().join("creator.json")
     }
 
     /// The record; a default one if there is none.

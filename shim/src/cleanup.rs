@@ -7,7 +7,7 @@
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp;
@@ -19,6 +19,9 @@ use crate::bundle::{Bundle, BundleError, Record};
 use crate::cgroup::{Cgroup, CgroupError};
 use crate::rootfs::{self, MountError};
 use crate::sys;
+
+/// Time for killed processes to end.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Exit status of what was killed here: 128 + SIGKILL.
 const KILLED: u32 = 137;
@@ -68,6 +71,8 @@ pub(crate) fn delete(arguments: &Arguments) -> Result<Vec<u8>> {
 /// # Errors
 /// [`CleanupError`]; what could be removed is removed even so.
 pub(crate) fn remove(bundle: &Bundle) -> Result<(), CleanupError> {
+    // First: what is still being made would come back.
+    stop_creator(bundle);
     let record = bundle.load_record().unwrap_or_default();
     // Before the cgroup: in its own pid namespace all others die with it.
     kill_recorded(&record);
@@ -90,6 +95,43 @@ pub(crate) fn remove(bundle: &Bundle) -> Result<(), CleanupError> {
         _ => Ok(()),
     };
     outcome.and(unmounted).and(state)
+}
+
+/// Ends a helper that still creates the container, with what it started:
+/// processes of libcontainer, which do not die with it.
+fn stop_creator(bundle: &Bundle) {
+    let Some(creator) = bundle.load_creator() else {
+        return;
+    };
+    // Ourselves, cleaning up; or another process of its id, which there can't
+    // be while any of its group is left.
+    let ours = nix::unistd::getpid().as_raw() == creator.pid;
+    if ours || started(creator.pid).is_some_and(|started| started != creator.started) {
+        return;
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let mut left = members(creator.pid);
+    while !left.is_empty() && Instant::now() < deadline {
+        for pid in left {
+            let _ = sys::send_signal(pid, libc::SIGKILL);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+        left = members(creator.pid);
+    }
+}
+
+/// The processes of a group that have not ended.
+fn members(group: i32) -> Vec<i32> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // proc(5): after the name its state, its parent and its group.
+        let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+        let mut fields = fields.split(' ');
+        !matches!(fields.next(), None | Some("" | "Z" | "X")) && fields.nth(1) == Some(&group.to_string())
+    })
+    .collect()
 }
 
 fn cgroup_of_spec(bundle: &Bundle) -> Result<Cgroup, CleanupError> {
@@ -147,6 +189,7 @@ pub(crate) fn timestamp(time: SystemTime) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bundle::ProcessMark;
 
     #[test]
     fn an_empty_bundle_is_clean_and_an_answer_says_killed() {
@@ -168,6 +211,32 @@ mod tests {
         record.started = started(pid).unwrap();
         kill_recorded(&record);
         assert!(!child.wait().unwrap().success());
+    }
+
+    #[test]
+    fn a_helper_that_still_creates_is_ended_with_all_that_it_started() {
+        use std::os::unix::process::CommandExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let bundle = Bundle::new(folder.path());
+        bundle.create_state().unwrap();
+        let mut helper = std::process::Command::new("sh")
+            .args(["-c", "sleep 60 & sleep 60"])
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(helper.id()).unwrap();
+        while members(pid).len() < 3 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let started = started(pid).unwrap();
+        bundle.save_creator(ProcessMark { pid, started: started + 1 }).unwrap();
+        stop_creator(&bundle);
+        assert_eq!(members(pid).len(), 3, "another process of its id");
+        bundle.save_creator(ProcessMark { pid, started }).unwrap();
+        stop_creator(&bundle);
+        assert_eq!(members(pid), [0; 0]);
+        assert!(!helper.wait().unwrap().success());
     }
 
     #[test]

@@ -5,13 +5,15 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use containerd_shim_protos::events::task::{TaskCreate, TaskDelete, TaskExit, TaskIO, TaskStart};
 use containerd_shim_protos::protobuf::{self, MessageField};
 use containerd_shim_protos::types::mount::Mount;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::JoinError;
 use tokio::time::sleep;
 
 use crate::bundle::Bundle;
@@ -40,6 +42,8 @@ pub(crate) struct Pod {
     publisher: Publisher,
     /// containerd's namespace of its containers.
     namespace: String,
+    /// Tells that a container is no longer being created.
+    settled: Notify,
     stop: Notify,
 }
 
@@ -93,6 +97,9 @@ pub(crate) enum TaskError {
     /// Its metrics can't be encoded.
     #[error("cannot encode the container's metrics: {0}")]
     Metrics(#[source] protobuf::Error),
+    /// The work on it ended by a fault of ours.
+    #[error("the shim failed: {0}")]
+    Lost(#[source] JoinError),
     /// A helper could not do its work.
     #[error(transparent)]
     Helper(#[from] Failure),
@@ -132,6 +139,7 @@ struct Reservation<'a> {
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         self.pod.lock().creating.remove(self.id);
+        self.pod.settled.notify_waiters();
     }
 }
 
@@ -144,6 +152,7 @@ impl Pod {
             reaper,
             publisher,
             namespace,
+            settled: Notify::new(),
             stop: Notify::new(),
         }
     }
@@ -198,12 +207,27 @@ impl Pod {
     }
 
     /// Creates a container; `rootfs` is only for the event. Gives its init's
-    /// process id.
+    /// process id. Whoever asks may give up at any time: then it is undone.
     ///
     /// # Errors
     /// [`TaskError`]; nothing is left of it.
     pub(crate) async fn create(
         self: &Arc<Self>,
+        request: CreateRequest,
+        rootfs: Vec<Mount>,
+    ) -> Result<u32, TaskError> {
+        let (asking, abandoned) = oneshot::channel::<()>();
+        let pod = Arc::clone(self);
+        // A task of its own, which goes on when this future is dropped.
+        let task = tokio::spawn(async move { pod.create_unless(abandoned, request, rootfs).await });
+        let created = task.await.unwrap_or_else(|error| Err(TaskError::Lost(error)));
+        drop(asking);
+        created
+    }
+
+    async fn create_unless(
+        self: &Arc<Self>,
+        abandoned: oneshot::Receiver<()>,
         request: CreateRequest,
         rootfs: Vec<Mount>,
     ) -> Result<u32, TaskError> {
@@ -217,7 +241,7 @@ impl Pod {
         let listener = listen_for_terminal(&request.streams, &bundle, CONSOLE)?;
         // Its init may end before we know its process id.
         let expectation = self.reaper.expect();
-        let created = self.create_by_helper(request).await?;
+        let created = self.create_by_helper(request, abandoned).await?;
         let ended = self.reaper.watch(created.pid);
         drop(expectation);
 
@@ -290,6 +314,7 @@ impl Pod {
     /// # Errors
     /// [`TaskError`]; it can be tried again.
     pub(crate) async fn delete(&self, id: &str) -> Result<(u32, Exit), TaskError> {
+        self.settle(id).await;
         let (mut ended, bundle) = self.with(id, |container| {
             match container.init.phase {
                 Phase::Stopped(_) => {}
@@ -320,6 +345,20 @@ impl Pod {
         self.containers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits while a container of this id is being created: containerd deletes
+    /// what it gave up to create.
+    async fn settle(&self, id: &str) {
+        loop {
+            let mut settled = pin!(self.settled.notified());
+            // From here on, nothing is missed.
+            settled.as_mut().enable();
+            if !self.lock().creating.contains(id) {
+                return;
+            }
+            settled.await;
+        }
+    }
+
     fn reserve<'a>(&'a self, id: &'a str) -> Result<Reservation<'a>, TaskError> {
         let mut containers = self.lock();
         if containers.ready.contains_key(id) || !containers.creating.insert(id.to_owned()) {
@@ -328,9 +367,14 @@ impl Pod {
         Ok(Reservation { pod: self, id })
     }
 
-    async fn create_by_helper(&self, request: CreateRequest) -> Result<Created, Failure> {
+    async fn create_by_helper(
+        &self,
+        request: CreateRequest,
+        abandoned: oneshot::Receiver<()>,
+    ) -> Result<Created, Failure> {
         let (id, bundle) = (request.id.clone(), request.bundle.clone());
-        let created = self.helper.create(Request::Create(Box::new(request))).await;
+        let abandoned = async { drop(abandoned.await) };
+        let created = self.helper.create(Request::Create(Box::new(request)), abandoned).await;
         if created.as_ref().is_err_and(|failure| failure.kind == FailureKind::HelperDied)
             && let Err(error) = self.delete_by_helper(&id, bundle).await
         {

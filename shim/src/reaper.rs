@@ -45,17 +45,18 @@ struct State {
 pub(crate) struct Expectation(Arc<Reaper>);
 
 impl Reaper {
-    /// Starts a child. The receiver gets its end.
+    /// Starts a child: its id, and a receiver that gets its end.
     ///
     /// # Errors
     /// It can't be started.
-    pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<oneshot::Receiver<Exit>> {
+    pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<(i32, oneshot::Receiver<Exit>)> {
         // Locked until its id is known, so that its end isn't missed.
         let mut state = self.lock();
         let child = command.spawn()?;
         let (sender, receiver) = oneshot::channel();
-        state.awaited.insert(child.id().cast_signed(), sender);
-        Ok(receiver)
+        let pid = child.id().cast_signed();
+        state.awaited.insert(pid, sender);
+        Ok((pid, receiver))
     }
 
     /// Keeps all ends until the result is dropped.

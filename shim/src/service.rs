@@ -55,6 +55,7 @@ impl From<TaskError> for ttrpc::Error {
             },
             TaskError::Malformed { .. } => Code::INVALID_ARGUMENT,
             TaskError::Console(_)
+            | TaskError::Lost(_)
             | TaskError::Logger(_)
             | TaskError::Output(_)
             | TaskError::Freeze { .. }

@@ -7,7 +7,7 @@
 //! runc's shim too. `make faults` has more rounds.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use wharf_tests::chance::Chance;
 use wharf_tests::cri::messages::LinuxPodSandboxConfig;
-use wharf_tests::engine::{Container, Generation, Handler, Node};
+use wharf_tests::engine::{Container, Containerd, Generation, Handler, Node};
 use wharf_tests::fixture::{push_busybox, push_hello};
 use wharf_tests::http::get_when_up;
 use wharf_tests::process::wait_for;
@@ -33,6 +33,33 @@ fn containerd_1_7_and_our_shim_survive_kills() {
 #[test]
 fn containerd_2_1_and_our_shim_survive_kills() {
     survives_kills(Generation::Forky);
+}
+
+/// By a compiler that does not come to an end.
+#[test]
+fn a_create_that_is_given_up_leaves_nothing() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let compiler = folder.path().join("wharf");
+    let script = "#!/bin/sh\n[ \"$2\" = --engine-id ] && echo slow && exit 0\nexec sleep 20\n";
+    fs_err::write(&compiler, script).expect("a script can be written");
+    let executable = PermissionsExt::from_mode(0o755);
+    fs_err::set_permissions(&compiler, executable).expect("it can be made executable");
+    let cache = folder.path().join("cache");
+    let environment = [("WHARF_BINARY", compiler.as_os_str()), ("WHARF_CACHE_DIR", cache.as_os_str())];
+    let containerd = Containerd::start_with(Generation::Forky, &environment);
+    let _registry = Registry::start(containerd.network());
+    let app = push_hello(containerd.network());
+    containerd.ctr(&["images", "pull", "--plain-http", &app]).succeeded();
+    for _ in 0..2 {
+        let run = ["--timeout", "2s", "run", "--detach", "--runtime", "io.containerd.wasm.v1", &app, "app"];
+        let given_up = containerd.ctr(&run);
+        assert!(given_up.code != 0 && given_up.took < Duration::from_secs(15), "{}", given_up.report());
+        let alone = || children_of(&containerd.shims(), |_| true).is_empty() && containerd.shims().is_empty();
+        let gone = wait_for(Duration::from_secs(15), || alone().then_some(()));
+        assert!(gone.is_some(), "shims {:?} were left", containerd.shims());
+        assert_eq!(containerd.ctr(&["tasks", "list", "--quiet"]).output(), "");
+        let _ = containerd.ctr(&["containers", "delete", "app"]);
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +100,7 @@ fn survives_kills(generation: Generation) {
             strike(node, victim, pick);
         });
         sockets.extend(node.sockets());
-        if node.daemon().is_none_or(|daemon| parent_of(daemon).is_none() || is_zombie(daemon)) {
+        if matches!(victim, Victim::Containerd) {
             node.restart_when(Signal::SIGKILL, || ());
         }
         let said = format!("round {round}: {victim:?} killed after {delay:?}");

@@ -1,6 +1,7 @@
 //! The server's side: starting a helper and reading its answer.
 
 use std::fs::File;
+use std::future::pending;
 use std::io::{self, Read, Seek};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use tokio::time::timeout;
 use super::{ACTION, Answer, Created, Envelope, Failure, FailureKind, Request, Started};
 use crate::arguments::PROGRAM;
 use crate::reaper::Reaper;
+use crate::sys;
 
 /// Bytes of a helper's messages that are read.
 const MAX_MESSAGES: u64 = 8192;
@@ -48,12 +50,16 @@ impl Helper {
         Self { reaper }
     }
 
-    /// Has a helper create a container.
+    /// Has a helper create a container, which is ended once `abandoned` returns.
     ///
     /// # Errors
     /// [`Failure`]; nothing is left of the container, unless the helper died.
-    pub(crate) async fn create(&self, request: Request) -> Result<Created, Failure> {
-        match self.call("create", request).await? {
+    pub(crate) async fn create(
+        &self,
+        request: Request,
+        abandoned: impl Future<Output = ()>,
+    ) -> Result<Created, Failure> {
+        match self.call("create", request, abandoned).await? {
             Answer::Created(created) => Ok(created),
             Answer::Failed(failure) => Err(failure),
             Answer::Started(_) | Answer::Done => Err(other("the helper gave no container")),
@@ -65,7 +71,7 @@ impl Helper {
     /// # Errors
     /// [`Failure`]; nothing is left of the process.
     pub(crate) async fn exec(&self, request: Request) -> Result<Started, Failure> {
-        match self.call("exec", request).await? {
+        match self.call("exec", request, pending()).await? {
             Answer::Started(started) => Ok(started),
             Answer::Failed(failure) => Err(failure),
             Answer::Created(_) | Answer::Done => Err(other("the helper gave no process")),
@@ -77,13 +83,18 @@ impl Helper {
     /// # Errors
     /// [`Failure`].
     pub(crate) async fn run(&self, work: &str, request: Request) -> Result<(), Failure> {
-        match self.call(work, request).await? {
+        match self.call(work, request, pending()).await? {
             Answer::Failed(failure) => Err(failure),
             Answer::Created(_) | Answer::Started(_) | Answer::Done => Ok(()),
         }
     }
 
-    async fn call(&self, work: &str, request: Request) -> Result<Answer, Failure> {
+    async fn call(
+        &self,
+        work: &str,
+        request: Request,
+        abandoned: impl Future<Output = ()>,
+    ) -> Result<Answer, Failure> {
         let failed = |error: io::Error| other(&format!("cannot start a helper: {error}"));
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
         ours.set_nonblocking(true).map_err(failed)?;
@@ -101,7 +112,7 @@ impl Helper {
         for variable in NOT_INHERITED {
             command.env_remove(variable);
         }
-        let ended = self.reaper.spawn(&mut command).map_err(failed)?;
+        let (pid, mut ended) = self.reaper.spawn(&mut command).map_err(failed)?;
         // Our copy of its end of the socket goes, so that its death is seen.
         drop(command);
 
@@ -112,13 +123,19 @@ impl Helper {
             answer = &mut exchange => answer,
             // The container's init holds the socket too, so that a helper that
             // dies midway is only noticed by its end.
-            exit = ended => match timeout(LAST_WORDS, exchange).await {
+            exit = &mut ended => match timeout(LAST_WORDS, exchange).await {
                 Ok(answer) => answer,
                 Err(_) => Err(io::Error::other(match exit {
                     Ok(exit) => format!("it ended with status {}", exit.status),
                     Err(_) => "it was lost".to_owned(),
                 })),
             },
+            () = abandoned => {
+                // Fails only if it has ended.
+                let _ = sys::send_signal(pid, libc::SIGKILL);
+                let _ = ended.await;
+                Err(io::Error::other("nobody waits for it any more"))
+            }
         };
         let messages = read_messages(messages);
         for line in messages.lines() {
@@ -148,7 +165,7 @@ async fn exchange(mut control: UnixStream, envelope: &Envelope) -> io::Result<An
     BufReader::new(control).read_line(&mut answer).await?;
     if answer.is_empty() {
         // Its end, which is reported next, says more.
-        std::future::pending::<()>().await;
+        pending::<()>().await;
     }
     Ok(serde_json::from_str(&answer)?)
 }

@@ -16,7 +16,7 @@ use wharf_app::{Component, Manifest, Sha256};
 use super::program::{self, ProgramError};
 use super::{Answer, CreateRequest, Created, Failure, FailureKind};
 use crate::aot::{AotError, Cache, Progress};
-use crate::bundle::{Bundle, BundleError, Record};
+use crate::bundle::{Bundle, BundleError, ProcessMark, Record};
 use crate::cgroup::Cgroup;
 use crate::cleanup::{self, started};
 use crate::console::SOCKET_FROM_STATE;
@@ -84,13 +84,22 @@ pub(super) fn create(request: &CreateRequest) -> Result<Created, Failure> {
         }
         failure
     })?;
-    try_create(request, &bundle).map_err(|error| {
+    mark_creator(&bundle).and_then(|()| try_create(request, &bundle)).map_err(|error| {
         let failure = Failure::from_error(&error);
         if let Err(error) = cleanup::remove(&bundle) {
             tracing::warn!(%error, "cannot clean up after a failed create");
         }
         failure
     })
+}
+
+/// Says who creates the container, for who has to stop it. Its own group: what
+/// libcontainer forks stays in it until it is the container's init.
+fn mark_creator(bundle: &Bundle) -> Result<(), CreateError> {
+    let ourselves = nix::unistd::getpid();
+    nix::unistd::setpgid(ourselves, ourselves).map_err(|error| BundleError::Io(error.into()))?;
+    let started = started(ourselves.as_raw()).ok_or(CreateError::Process)?;
+    Ok(bundle.save_creator(ProcessMark { pid: ourselves.as_raw(), started })?)
 }
 
 fn try_create(request: &CreateRequest, bundle: &Bundle) -> Result<Created, CreateError> {
