@@ -70,7 +70,7 @@ pub(crate) enum TaskError {
     #[error("container {0:?} exists already")]
     Exists(String),
     /// That is for another time of its life.
-    #[error("container {id:?} {state}")]
+    #[error("container or process {id:?} {state}")]
     Phase {
         /// Its id.
         id: String,

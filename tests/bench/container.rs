@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use wharf_tests::engine::{Containerd, Generation};
 use wharf_tests::family::Family;
+use wharf_tests::network::Namespace;
 use wharf_tests::process::Outcome;
 use wharf_tests::project::Project;
 use wharf_tests::wharf::{Wharf, text};
@@ -42,13 +44,9 @@ impl Bench {
     /// once, so that what is cached is cached.
     pub(crate) fn prepare(generation: Generation) -> Self {
         let containerd = Containerd::start(generation);
-        let (wharf, project) = (Wharf::new(), Project::hello());
-        let _ = wharf.build(project.path(), WHARF.image);
-        let ours = wharf.scratch().join("wharf.tar");
-        wharf.run(&["save", WHARF.image, "-o", text(&ours)]).succeeded();
-        let theirs = nginx::image(&project.path().join("public"), NGINX.image, wharf.scratch());
-        for archive in [&ours, &theirs] {
-            containerd.ctr(&["images", "import", text(archive)]).succeeded();
+        let wharf = Wharf::new();
+        for archive in images(&wharf) {
+            containerd.ctr(&["images", "import", text(&archive)]).succeeded();
         }
         let bench = Self { containerd };
         for runtime in [WHARF, NGINX] {
@@ -109,16 +107,7 @@ impl Bench {
         let since = Instant::now();
         let run = ["run", "--detach", "--net-host", "--runtime", name, image, container];
         let mut ctr = self.containerd.start_ctr(container, &run);
-        let first = self.containerd.network().enter(|| {
-            let deadline = since + Duration::from_secs(30);
-            while Instant::now() < deadline {
-                if answers(path) {
-                    return Some(since.elapsed());
-                }
-                thread::sleep(Duration::from_micros(300));
-            }
-            None
-        });
+        let first = first_answer(self.containerd.network(), path, since);
         assert_eq!(ctr.ended().0, Some(0), "{}", ctr.log());
         first.unwrap_or_else(|| panic!("{container} does not answer"))
     }
@@ -140,6 +129,30 @@ impl Bench {
     fn resident(&self) -> f64 {
         Family::of_all(&self.shims()).pss() as f64 / MEBIBYTE
     }
+}
+
+/// Archives of [`WHARF`]'s image and of [`NGINX`]'s, of the same site.
+pub(crate) fn images(wharf: &Wharf) -> [PathBuf; 2] {
+    let project = Project::hello();
+    let _ = wharf.build(project.path(), WHARF.image);
+    let ours = wharf.scratch().join("wharf.tar");
+    wharf.run(&["save", WHARF.image, "-o", text(&ours)]).succeeded();
+    let theirs = nginx::image(&project.path().join("public"), NGINX.image, wharf.scratch());
+    [ours, theirs]
+}
+
+/// How long after `since` the first 200 came; none if it does not come.
+pub(crate) fn first_answer(network: &Namespace, path: &str, since: Instant) -> Option<Duration> {
+    network.enter(|| {
+        let deadline = since + Duration::from_secs(30);
+        while Instant::now() < deadline {
+            if answers(path) {
+                return Some(since.elapsed());
+            }
+            thread::sleep(Duration::from_micros(300));
+        }
+        None
+    })
 }
 
 fn answers(path: &str) -> bool {

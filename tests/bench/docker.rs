@@ -1,16 +1,11 @@
 //! `docker run` with a published port, through our shim and through runc.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use wharf_tests::engine::{Docker, Generation, Store};
-use wharf_tests::project::Project;
 use wharf_tests::wharf::{Wharf, text};
 
-use crate::container::{NGINX, PEER, WHARF};
-use crate::nginx;
+use crate::container::{NGINX, PEER, WHARF, first_answer, images};
 use crate::sample::Comparison;
 
 const ADDRESS: &str = "127.0.0.1:8080";
@@ -18,13 +13,9 @@ const ADDRESS: &str = "127.0.0.1:8080";
 /// From `docker run` to the first 200.
 pub(crate) fn measure(generation: Generation, rounds: usize) -> Comparison {
     let docker = Docker::start(generation, Store::Containerd);
-    let (wharf, project) = (Wharf::new(), Project::hello());
-    let _ = wharf.build(project.path(), WHARF.image);
-    let ours = wharf.scratch().join("wharf.tar");
-    wharf.run(&["save", WHARF.image, "-o", text(&ours)]).succeeded();
-    let theirs = nginx::image(&project.path().join("public"), NGINX.image, wharf.scratch());
-    for archive in [&ours, &theirs] {
-        docker.docker(&["load", "--input", text(archive)]).succeeded();
+    let wharf = Wharf::new();
+    for archive in images(&wharf) {
+        docker.docker(&["load", "--input", text(&archive)]).succeeded();
     }
     let (mut wharf_took, mut nginx_took) = (Vec::new(), Vec::new());
     // The first of each is not counted: it fills caches.
@@ -51,28 +42,7 @@ fn start(docker: &Docker, runtime: &str, image: &str) -> Duration {
     let publish = format!("{ADDRESS}:8080");
     let run = ["run", "--detach", "--name", "app", &runtime, "--publish", &publish, image];
     docker.docker(&run).succeeded();
-    let first = docker.network().enter(|| {
-        let deadline = since + Duration::from_secs(30);
-        while Instant::now() < deadline {
-            if answers() {
-                return Some(since.elapsed());
-            }
-            thread::sleep(Duration::from_micros(300));
-        }
-        None
-    });
+    let first = first_answer(docker.network(), "/", since);
     docker.docker(&["rm", "--force", "app"]).succeeded();
     first.unwrap_or_else(|| panic!("{image} does not answer"))
-}
-
-fn answers() -> bool {
-    let ask = || -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect(ADDRESS)?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-        let mut head = [0; 12];
-        stream.read_exact(&mut head)?;
-        Ok(head == *b"HTTP/1.1 200")
-    };
-    ask().unwrap_or(false)
 }
