@@ -100,6 +100,8 @@ fn pool(wasi: Wasi) -> PoolingAllocationConfig {
     pool.total_core_instances(INSTANCES * 32);
     pool.total_memories(INSTANCES * 2);
     pool.total_tables(INSTANCES * 8);
+    // A place in the list of each costs memory, and the default is 1000.
+    pool.total_gc_heaps(INSTANCES);
     // A guest of 0.3 has a stack for each of its tasks.
     pool.total_stacks(if wasi == Wasi::V03 { INSTANCES * STACKS } else { INSTANCES });
     pool.max_tables_per_component(32);

@@ -36,6 +36,7 @@ mod processes;
 pub mod program;
 mod proxies;
 mod range;
+mod rest;
 mod sending;
 mod server;
 mod settings;

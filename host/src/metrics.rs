@@ -190,6 +190,11 @@ impl Counters {
         self.add_to(count as usize, amount);
     }
 
+    /// How many there are, or were.
+    pub(crate) fn get(self, count: Count) -> u64 {
+        self.word(count as usize).load(Ordering::Relaxed)
+    }
+
     /// Counts one until the result is dropped.
     pub(crate) fn hold(self, count: Count) -> Held {
         self.add(count);

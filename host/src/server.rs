@@ -10,7 +10,7 @@ use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info, warn};
 
@@ -23,6 +23,7 @@ use crate::metrics::{Count, Counters, Layout, Metrics};
 use crate::observe::{Connected, Observed, Observer};
 use crate::processes::{Board, Crew, Leave, Membership, publish};
 use crate::proxies::Peer;
+use crate::rest::rest;
 use crate::settings::ServeSettings;
 use crate::tls::{Tls, TlsError};
 
@@ -205,6 +206,7 @@ impl Server {
             observer: Arc::clone(&observer),
             counters,
             board: board.clone(),
+            accepted: Notify::new(),
         };
         let (mut crew, mut leave) = match place {
             Place::Alone => (None, None),
@@ -238,6 +240,7 @@ impl Server {
             () = dismissed => {}
             () = watch => {}
             () = acceptor.accept(&stopping) => {}
+            () = rest(counters, &acceptor.accepted) => {}
         }
         board.serve(false);
         drop((acceptor, socket, stopping));
@@ -276,6 +279,8 @@ struct Acceptor {
     observer: Arc<Observer>,
     counters: Counters,
     board: Board,
+    /// Told of each connection.
+    accepted: Notify,
 }
 
 impl Acceptor {
@@ -298,6 +303,7 @@ impl Acceptor {
 
     fn serve(&self, stream: Raw, peer: Peer, stopping: Stopping) {
         self.counters.add(Count::ConnectionsAccepted);
+        self.accepted.notify_one();
         if self.metrics.connections() >= self.max_connections {
             self.counters.add(Count::ConnectionLimit);
             self.refuse(stream);

@@ -30,6 +30,10 @@ struct Hierarchy {
     controllers: Vec<String>,
 }
 
+/// A process's place in a hierarchy: the controllers, none for cgroup v2, and the
+/// path.
+type Membership = (Vec<String>, PathBuf);
+
 /// A container's folder in each hierarchy that it has one in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cgroup {
@@ -70,14 +74,7 @@ impl Cgroup {
         let theirs = memberships(&fs_err::read_to_string(format!("/proc/{pid}/cgroup"))?);
         let hierarchies = hierarchies()?;
         let own = theirs.iter().filter(|membership| !ours.contains(membership));
-        let folders = own.filter_map(|(controllers, path)| {
-            let has = |hierarchy: &&Hierarchy| {
-                hierarchy.controllers.is_empty() == controllers.is_empty()
-                    && controllers.iter().all(|name| hierarchy.controllers.contains(name))
-            };
-            Some(hierarchies.iter().find(has)?.folder(path))
-        });
-        Ok(Self::new(folders.collect()))
+        Ok(Self::new(own.filter_map(|membership| folder_of(&hierarchies, membership)).collect()))
     }
 
     /// The cgroup that a spec's `cgroupsPath` names, wherever it exists.
@@ -205,6 +202,25 @@ impl Cgroup {
     }
 }
 
+/// Has the kernel get ready for processes to join cgroups, which takes it a
+/// grace period of RCU: 5 to 20 ms, unless one joined just before. A container's
+/// init would wait for that; so it begins here, beside all that comes before. A
+/// process joins the cgroup that it is in already, which changes nothing.
+pub(crate) fn expect_joins() {
+    let join = || {
+        let memberships = memberships(&fs_err::read_to_string("/proc/self/cgroup")?);
+        let hierarchies = hierarchies()?;
+        let folder = memberships.iter().find_map(|membership| folder_of(&hierarchies, membership));
+        let folder = folder.ok_or_else(|| io::Error::other("no cgroup is mounted"))?;
+        fs_err::write(folder.join(PROCESSES), "0")
+    };
+    let thread = thread::Builder::new().name("cgroup".into()).stack_size(64 << 10);
+    let thread =
+        thread.spawn(move || join().inspect_err(|error| tracing::debug!(%error, "cannot expect joins")));
+    // Without it containers start all the same.
+    drop(thread);
+}
+
 /// What stops all processes of a cgroup: cgroup-v1/freezer-subsystem.txt and
 /// cgroup-v2.rst, `cgroup.freeze`.
 enum Freezer {
@@ -260,9 +276,8 @@ fn parse_mounts(mounts: &str) -> Vec<Hierarchy> {
     mounts.lines().filter_map(parse).collect()
 }
 
-/// Reads a process's `cgroup` file, cgroups(7): for each hierarchy its
-/// controllers, none for cgroup v2, and the path in it.
-fn memberships(text: &str) -> Vec<(Vec<String>, PathBuf)> {
+/// Reads a process's `cgroup` file, cgroups(7).
+fn memberships(text: &str) -> Vec<Membership> {
     let parse = |line: &str| {
         let (_, line) = line.split_once(':')?;
         let (controllers, path) = line.split_once(':')?;
@@ -270,6 +285,15 @@ fn memberships(text: &str) -> Vec<(Vec<String>, PathBuf)> {
         Some((controllers.map(str::to_owned).collect(), path.into()))
     };
     text.lines().filter_map(parse).collect()
+}
+
+/// Where the cgroup of a membership is mounted, if it is.
+fn folder_of(hierarchies: &[Hierarchy], (controllers, path): &Membership) -> Option<PathBuf> {
+    let has = |hierarchy: &&Hierarchy| {
+        hierarchy.controllers.is_empty() == controllers.is_empty()
+            && controllers.iter().all(|name| hierarchy.controllers.contains(name))
+    };
+    Some(hierarchies.iter().find(has)?.folder(path))
 }
 
 /// Where systemd puts the unit of a `slice:prefix:name`.

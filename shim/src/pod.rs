@@ -294,7 +294,7 @@ impl Pod {
         };
         tokio::spawn(async {
             sleep(UNTIL_QUIET).await;
-            sys::release_program();
+            wharf_sys::release_program();
         });
         Ok(pid)
     }

@@ -1,4 +1,4 @@
-//! The server: one process a pod, with one thread.
+//! The server: one process a pod, with one thread once it has started.
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixListener;
@@ -20,7 +20,7 @@ use crate::helper::Containerd;
 use crate::pod::Pod;
 use crate::reaper::Reaper;
 use crate::service::TaskService;
-use crate::{log, sys};
+use crate::{cgroup, log, sys};
 
 /// Time for the last answers to reach containerd.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -32,6 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// There is no socket, or no runtime.
 pub(crate) fn serve(arguments: &Arguments) -> Result<()> {
     log::to_containerd(arguments.debug);
+    cgroup::expect_joins();
     // Or the bundle could not be unmounted, were it a mount.
     std::env::set_current_dir("/").context("cannot leave the bundle")?;
     sys::become_subreaper().context("cannot become a subreaper")?;

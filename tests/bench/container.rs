@@ -24,6 +24,9 @@ pub(crate) const NGINX: Runtime =
     Runtime { name: "io.containerd.runc.v2", image: "example.test/nginx:1", container: "nginx", path: "/" };
 pub(crate) const PEER: &str = "runc + nginx";
 
+/// Time for a container to be idle, which is a state after a while, not an event.
+pub(crate) const REST: Duration = Duration::from_secs(6);
+
 /// How a container is run, and what is asked of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Runtime {
@@ -88,8 +91,7 @@ impl Bench {
         for _ in 0..rounds {
             for (runtime, figures) in [(WHARF, &mut ours), (NGINX, &mut theirs)] {
                 let _ = self.run(runtime);
-                // Idle is a state after a while, not an event.
-                thread::sleep(Duration::from_secs(1));
+                thread::sleep(REST);
                 figures.push(self.resident());
                 self.remove(runtime);
             }

@@ -3,11 +3,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use wharf_tests::family::Family;
 
-use crate::container::{Bench, NGINX, PEER, Runtime, WHARF};
+use crate::container::{Bench, NGINX, PEER, REST, Runtime, WHARF};
 use crate::sample::{Comparison, MEBIBYTE};
 
 /// Containers that are started for their rate.
@@ -18,9 +18,6 @@ const AT_A_TIME: usize = 8;
 
 /// Containers whose memory is shared out.
 const HELD: usize = 50;
-
-/// Time for all to be idle.
-const REST: Duration = Duration::from_secs(3);
 
 /// Names the pod of a container to both shims.
 const POD: &str = "io.kubernetes.cri.sandbox-id";

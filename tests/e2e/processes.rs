@@ -116,7 +116,7 @@ fn memory_of_guests_is_given_back_when_none_has_run_for_a_while() {
     let server = Daemon::start("wharf-host", app.scratch(), &mut command);
     let ask = |query: &str| request(&network, &[], &format!("http://127.0.0.1:8080/api/{query}"));
     assert_eq!(wharf_tests::http::get_when_up(&network, "http://127.0.0.1:8080/").status, 200);
-    let held = || Family::of(server.id()).rss();
+    let held = || Family::of(server.id()).anonymous();
     let before = held();
     // Odd: each writes to each page, in a slot of its component's own.
     for worker in ["probe", "other"] {
@@ -127,6 +127,29 @@ fn memory_of_guests_is_given_back_when_none_has_run_for_a_while() {
     assert!(given_back.is_some(), "{} bytes before, {} after a while", before, held());
     let found = ask("probe?find");
     assert_eq!((found.status, found.body.trim_end()), (200, isolation::NOTHING), "an emptied slot works");
+}
+
+#[test]
+fn a_host_that_nobody_asks_maps_little_of_its_code_and_answers_all_the_same() {
+    let network = Namespace::create();
+    let app = Unpacked::build(Project::hello().path());
+    let address: SocketAddr = "127.0.0.1:8080".parse().expect("an address");
+    let server = Daemon::start("wharf-host", app.scratch(), &mut app.command(&network, address));
+    assert_eq!(wharf_tests::http::get_when_up(&network, URL).status, 200);
+    let code = || {
+        let family = Family::of(server.id());
+        family.rss().saturating_sub(family.anonymous())
+    };
+    let used = code();
+    let rests = || wait_for(Duration::from_secs(20), || (code() < used / 2).then_some(()));
+    assert!(rests().is_some(), "{used} bytes used, {} after a while", code());
+    let client = network.enter(|| TcpStream::connect(address).expect("it listens"));
+    assert_eq!(request(&network, &[], URL).status, 200);
+    // Longer than a rest takes, but somebody is there.
+    std::thread::sleep(Duration::from_secs(6));
+    assert!(code() > used / 2, "{used} bytes used, {} with a client", code());
+    drop(client);
+    assert!(rests().is_some(), "{used} bytes used, {} after the client", code());
 }
 
 /// A client of the process `second` of the server `root` that takes nothing more

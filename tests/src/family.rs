@@ -66,6 +66,12 @@ impl Family {
         self.members.iter().map(|process| kibibytes(*process, "status", "VmRSS:") * 1024).sum()
     }
 
+    /// Bytes of it that are in no file: what the processes wrote.
+    #[must_use]
+    pub fn anonymous(&self) -> u64 {
+        self.members.iter().map(|process| kibibytes(*process, "smaps_rollup", "Anonymous:") * 1024).sum()
+    }
+
     /// Open file descriptors.
     #[must_use]
     pub fn descriptors(&self) -> usize {
