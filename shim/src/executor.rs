@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access, execve};
 use oci_spec::runtime::{Process, Spec};
 
+use crate::seccomp::Filter;
 use crate::sys;
 
 /// Runs the node's host from its descriptor, and passes the precompiled
@@ -22,6 +23,7 @@ use crate::sys;
 pub(crate) struct Host {
     program: Rc<OwnedFd>,
     components: Rc<[OwnedFd]>,
+    filter: Option<Rc<Filter>>,
 }
 
 impl Host {
@@ -33,23 +35,33 @@ impl Host {
         use std::os::fd::AsFd;
         let components: io::Result<Rc<[OwnedFd]>> =
             components.iter().map(|fd| sys::duplicate_high(fd.as_fd())).collect();
-        Ok(Self { program: Rc::new(sys::duplicate_high(program.as_fd())?), components: components? })
+        Ok(Self {
+            program: Rc::new(sys::duplicate_high(program.as_fd())?),
+            components: components?,
+            filter: None,
+        })
     }
 }
 
 impl Host {
+    /// The same, under a system call filter.
+    pub(crate) fn under(self, filter: Option<Filter>) -> Self {
+        Self { filter: filter.map(Rc::new), ..self }
+    }
+
     /// Prepares to run it as `process`.
     ///
     /// # Errors
     /// An argument can't be passed.
     pub(crate) fn prepare(self, process: &Process, environment: &[String]) -> Result<Ready, String> {
-        Ready::new(Program::Host(self), process, environment)
+        let filter = self.filter.clone();
+        Ready::new(Program::Host(self), process, environment).map(|ready| ready.under(filter))
     }
 }
 
 impl Executor for Host {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        let ready = Ready::new(Program::Host(self.clone()), process(spec)?, &environment());
+        let ready = self.clone().prepare(process(spec)?, &environment());
         Err(ExecutorError::Other(ready.map_err(ExecutorError::Other)?.run()))
     }
 
@@ -62,23 +74,31 @@ impl Executor for Host {
 /// Runs a program of the image, found and refused in the words of runc, which
 /// Docker's clients read to choose their exit code.
 #[derive(Clone)]
-pub(crate) struct Native;
+pub(crate) struct Native {
+    filter: Option<Rc<Filter>>,
+}
 
 impl Native {
+    /// Under a system call filter, if there is one.
+    pub(crate) fn under(filter: Option<Filter>) -> Self {
+        Self { filter: filter.map(Rc::new) }
+    }
+
     /// Prepares to run `process`, whose program is searched for here.
     ///
     /// # Errors
     /// There is no such program; in runc's words.
-    pub(crate) fn prepare(process: &Process, environment: &[String]) -> Result<Ready, String> {
+    pub(crate) fn prepare(self, process: &Process, environment: &[String]) -> Result<Ready, String> {
         let program = find(process)?;
         let path = CString::new(program.into_os_string().into_vec());
-        Ready::new(Program::Native(path.map_err(|error| error.to_string())?), process, environment)
+        let program = Program::Native(path.map_err(|error| error.to_string())?);
+        Ready::new(program, process, environment).map(|ready| ready.under(self.filter))
     }
 }
 
 impl Executor for Native {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        let ready = Self::prepare(process(spec)?, &environment()).map_err(ExecutorError::Other)?;
+        let ready = self.clone().prepare(process(spec)?, &environment()).map_err(ExecutorError::Other)?;
         Err(ExecutorError::Other(ready.run()))
     }
 
@@ -95,6 +115,7 @@ pub(crate) struct Ready {
     program: Program,
     arguments: Vec<CString>,
     environment: Vec<CString>,
+    filter: Option<Rc<Filter>>,
 }
 
 enum Program {
@@ -109,18 +130,26 @@ impl Ready {
             passed.collect::<Result<_, _>>().map_err(|error| error.to_string())
         };
         let arguments = process.args().as_ref().ok_or("spec has no arguments")?;
-        Ok(Self { program, arguments: pass(arguments)?, environment: pass(environment)? })
+        Ok(Self { program, arguments: pass(arguments)?, environment: pass(environment)?, filter: None })
+    }
+
+    fn under(self, filter: Option<Rc<Filter>>) -> Self {
+        Self { filter, ..self }
     }
 
     /// Becomes the program. Returns only the reason if that fails.
     pub(crate) fn run(self) -> String {
         sys::restore_sigpipe();
+        // As late as can be: it need allow no call but those that follow.
+        if let Some(Err(error)) = self.filter.map(|filter| filter.set()) {
+            return format!("cannot set the seccomp filter: {error}");
+        }
         match self.program {
             Program::Native(path) => {
                 let Err(error) = execve(&path, &self.arguments, &self.environment);
                 format!("exec {path:?}: {}", error.desc().to_lowercase())
             }
-            Program::Host(Host { program, components }) => {
+            Program::Host(Host { program, components, .. }) => {
                 let error = sys::execute(&program, &components, &self.arguments, &self.environment);
                 // A seccomp profile may know execve but not execveat.
                 if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))

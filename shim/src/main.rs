@@ -42,6 +42,7 @@ mod recognition;
 mod relay;
 mod rootfs;
 mod runtime_info;
+mod seccomp;
 mod server;
 mod service;
 mod spec;

@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
@@ -384,4 +385,38 @@ pub(crate) fn register(file: File) -> io::Result<AsyncFd<File>> {
     // SAFETY: a `File` owns a valid descriptor, and nobody can replace or
     // close it while the result owns the file.
     Ok(unsafe { AsyncFd::register(file)? })
+}
+
+/// Opens a file that only we can have written: no link, our own, and closed to
+/// others.
+///
+/// # Errors
+/// It can't be opened, or somebody else may have written it.
+pub(crate) fn open_ours(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    // Not blocked by a fifo.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = options.read(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    let is_ours = metadata.is_file()
+        && metadata.uid() == nix::unistd::geteuid().as_raw()
+        && metadata.mode() & 0o022 == 0;
+    if is_ours { Ok(file) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+}
+
+/// Sets a system call filter, seccomp(2), of whole instructions of 8 bytes, for
+/// this thread. It can't be taken back.
+///
+/// # Errors
+/// The kernel refuses the program, or the thread may not set any.
+pub(crate) fn set_seccomp(program: &[u8], flags: u64) -> io::Result<()> {
+    let (instructions, _) = program.as_chunks::<8>();
+    let length = u16::try_from(instructions.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // The kernel copies it, from whatever alignment.
+    let program = libc::sock_fprog { len: length, filter: instructions.as_ptr().cast_mut().cast() };
+    // SAFETY: the kernel reads `len` instructions of 8 bytes from `filter`,
+    // which the slice has, and keeps no pointer.
+    let set =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
+    if set != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -3,13 +3,14 @@
 //! has another answer.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 use wharf_tests::engine::{Docker, Generation, Store};
 use wharf_tests::fixture::{push_busybox, push_hello};
 use wharf_tests::http::get;
-use wharf_tests::process::{Outcome, wait_for};
+use wharf_tests::process::{Outcome, run, wait_for};
 use wharf_tests::registry::Registry;
 
 const RUNTIME: &str = "--runtime=io.containerd.wasm";
@@ -51,6 +52,30 @@ struct Engine {
     busybox: String,
 }
 
+/// Prints a process's only seccomp filter, ptrace(2), `PTRACE_SECCOMP_GET_FILTER`.
+const READ_FILTER: &str = r#"
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+libc.ptrace.restype = ctypes.c_long
+pid, SEIZE, INTERRUPT, GET_FILTER = int(sys.argv[1]), 0x4206, 0x4207, 0x420c
+def ptrace(request, address, data):
+    result = libc.ptrace(request, pid, address, data)
+    if result < 0:
+        raise OSError(ctypes.get_errno(), f"ptrace {request:#x}")
+    return result
+ptrace(SEIZE, None, None)
+ptrace(INTERRUPT, None, None)
+os.waitpid(pid, 0x40000000)
+program = ctypes.create_string_buffer(8 * ptrace(GET_FILTER, 0, None))
+ptrace(GET_FILTER, 0, program)
+try:
+    ptrace(GET_FILTER, 1, None)
+    sys.exit("there are two filters")
+except OSError:
+    print(program.raw.hex())
+"#;
+
 impl Engine {
     fn start(generation: Generation, store: Store) -> Self {
         let docker = Docker::start(generation, store);
@@ -78,6 +103,20 @@ impl Engine {
         self.docker(&["rm", "--force", name]).succeeded();
     }
 
+    /// libcontainer makes the filter of a process that may gain privileges, we
+    /// that of one that may not: the same, instruction by instruction.
+    fn has_the_filter_that_libcontainer_makes(&self) {
+        self.detached("narrow", &["--security-opt", "no-new-privileges"], "exec sleep 1000");
+        let filter = |name: &str| {
+            let init = self.inspect(name, "{{.State.Pid}}");
+            run(Command::new("python3").args(["-c", READ_FILTER, &init])).output()
+        };
+        let (theirs, ours) = (filter("box"), filter("narrow"));
+        assert!(theirs.len() > 1000, "expected Docker's own profile: {theirs}");
+        assert_eq!(ours, theirs);
+        self.remove("narrow");
+    }
+
     fn runs_further_processes(&self) {
         self.detached("box", &["--env", "A=outer", "--workdir", "/bin"], "sleep 1000");
         let exec = |arguments: &[&str]| self.docker(&[&["exec"], arguments].concat());
@@ -99,6 +138,7 @@ impl Engine {
         for line in ["Uid:\t7\t7\t7\t7", "Gid:\t8\t8\t8\t8", "CapEff:\t0000000000000000", "Seccomp:\t2"] {
             assert!(asked.contains(line), "expected {line:?}: {asked}");
         }
+        self.has_the_filter_that_libcontainer_makes();
         // As the init itself, whose filter it must not escape.
         let status = |of: &str| {
             let status = shell(&format!("cat /proc/{of}/status")).output();

@@ -93,7 +93,7 @@ impl Entry {
     /// lock and reads no code: this is what a usual create waits for.
     pub(super) fn open(&self) -> Option<File> {
         let (record, noted) = self.read_record()?;
-        let code = open_ours(&self.code()).ok()?;
+        let code = sys::open_ours(&self.code()).ok()?;
         if !record.knows(&code) {
             return None;
         }
@@ -111,7 +111,7 @@ impl Entry {
         if let Some(code) = self.open() {
             return Ok(Some(code));
         }
-        let known = self.read_record().zip(open_ours(&self.code()).ok());
+        let known = self.read_record().zip(sys::open_ours(&self.code()).ok());
         if let Some(((record, _), code)) = known
             // One that can't be read is as bad as one that differs.
             && let Ok(Some(record)) = record.renewed(&code)
@@ -138,7 +138,7 @@ impl Entry {
     /// The record and its file. None if it is not this entry's: an entry may
     /// have been renamed.
     fn read_record(&self) -> Option<(Record, File)> {
-        let file = open_ours(&self.record()).ok()?;
+        let file = sys::open_ours(&self.record()).ok()?;
         // At once: serde_json would ask for byte after byte.
         let mut text = Vec::new();
         (&file).take(MAX_RECORD).read_to_end(&mut text).ok()?;
@@ -178,7 +178,7 @@ impl Entry {
     /// Makes what the compiler wrote the entry: whoever looks at any moment, or
     /// after the machine failed at any moment, finds a whole entry or none.
     pub(super) fn publish(&self, file: &str, _: &Lock) -> io::Result<()> {
-        let output = open_ours(&self.output())?;
+        let output = sys::open_ours(&self.output())?;
         if output.metadata()?.len() == 0 {
             return Err(io::Error::other("the compiler wrote nothing"));
         }
@@ -272,20 +272,6 @@ impl Drop for Lock {
             let _ = fs::remove_file(path);
         }
     }
-}
-
-/// Opens a file that only we can have written: no link, our own, and closed to
-/// others.
-fn open_ours(path: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    // Not blocked by a fifo.
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = options.read(true).custom_flags(flags).open(path)?;
-    let metadata = file.metadata()?;
-    let is_ours = metadata.is_file()
-        && metadata.uid() == nix::unistd::geteuid().as_raw()
-        && metadata.mode() & 0o022 == 0;
-    if is_ours { Ok(file) } else { Err(io::ErrorKind::PermissionDenied.into()) }
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {

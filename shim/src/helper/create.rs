@@ -26,6 +26,7 @@ use crate::mounts;
 use crate::node::{self, NodeError};
 use crate::recognition::{Kind, RecognitionError, recognise};
 use crate::rootfs::{MountError, Rootfs, mount_all};
+use crate::seccomp::{self, FilterError};
 use crate::spec::{self, SpecError};
 use crate::stdio::{StreamError, Streams};
 
@@ -64,6 +65,8 @@ enum CreateError {
     Container(#[from] LibcontainerError),
     #[error("cannot find the container's process")]
     Process,
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     #[error("cannot limit the container's devices")]
     Devices(#[source] io::Error),
     #[error("cannot set the container's mounts as its spec asks")]
@@ -125,6 +128,7 @@ fn try_create(request: &CreateRequest, bundle: &Bundle) -> Result<Created, Creat
         Kind::Program(program) => Some(program::prepare(&program, &mut spec, &rootfs, &request.streams)?),
         Kind::Absent(program) => program::prepare_of_layer(&program, &mut spec, request)?,
     };
+    let filter = seccomp::take(&mut spec)?;
     bundle.save_edited_spec(&spec)?;
     let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
     let systemd_cgroup = request.systemd_cgroup || path.is_some_and(spec::is_systemd_path);
@@ -143,8 +147,8 @@ fn try_create(request: &CreateRequest, bundle: &Bundle) -> Result<Created, Creat
         Some([stdin, stdout, stderr]) => builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr),
     };
     let builder = match host {
-        Some(host) => builder.with_executor(host),
-        None => builder.with_executor(Native),
+        Some(host) => builder.with_executor(host.under(filter)),
+        None => builder.with_executor(Native::under(filter)),
     };
     let container = builder.as_init(bundle.state()).with_systemd(systemd_cgroup).with_detach(true).build()?;
 

@@ -9,7 +9,7 @@ use std::os::fd::{IntoRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use libcontainer::syscall::syscall::create_syscall;
-use libcontainer::{apparmor, capabilities, seccomp, tty};
+use libcontainer::{apparmor, capabilities, tty};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
@@ -18,7 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Gid, Pid, Uid, chdir, fchown, pipe2, setgroups, setresgid, setresuid, setsid};
-use oci_spec::runtime::{LinuxSeccomp, Process};
+use oci_spec::runtime::Process;
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::create::adjust_oom_score;
@@ -29,6 +29,7 @@ use crate::cleanup::started;
 use crate::executor::{Host, Native};
 use crate::node::{self, NodeError};
 use crate::recognition;
+use crate::seccomp::{self, Filter, FilterError};
 use crate::spec::{self, SpecError};
 use crate::stdio::{Opened, StreamError};
 use crate::{console, sys};
@@ -44,6 +45,8 @@ enum ExecError {
     Spec(#[from] SpecError),
     #[error("the container is not running")]
     NotRunning,
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     #[error("a seccomp filter that asks a listener can't be had by a process that is added")]
     SeccompNotify,
     #[error(transparent)]
@@ -65,7 +68,7 @@ enum ExecError {
 /// All that the process needs, opened before it enters the container.
 struct Plan {
     process: Process,
-    seccomp: Option<LinuxSeccomp>,
+    filter: Option<Filter>,
     program: Program,
     stdio: Stdio,
     namespaces: CloneFlags,
@@ -111,11 +114,12 @@ fn try_exec(request: &ExecRequest) -> Result<Started, ExecError> {
     if started(record.pid) != Some(record.started) {
         return Err(ExecError::NotRunning);
     }
-    let linux = bundle.load_edited_spec()?.linux().clone();
-    let filter = linux.and_then(|linux| linux.seccomp().clone());
-    if filter.as_ref().is_some_and(seccomp::is_notify) {
+    let linux = bundle.load_spec()?.linux().clone();
+    let profile = linux.and_then(|linux| linux.seccomp().clone());
+    if profile.as_ref().is_some_and(seccomp::is_notify) {
         return Err(ExecError::SeccompNotify);
     }
+    let filter = profile.as_ref().map(Filter::of).transpose()?;
     let step = |work| move |source| ExecError::Step { work, source };
     let program = if record.is_app { host_command(&mut process)? } else { None };
     let stdio = match &request.console {
@@ -127,7 +131,7 @@ fn try_exec(request: &ExecRequest) -> Result<Started, ExecError> {
     let score = process.oom_score_adj().or_else(|| oom_score(init));
     let size = spec::console_size(&process);
     let plan = Plan {
-        seccomp: filter,
+        filter,
         program: program.map_or(Program::Native, Program::Host),
         stdio,
         namespaces: foreign_namespaces(init).map_err(step("read the container's namespaces"))?,
@@ -208,7 +212,7 @@ fn step<E: std::error::Error + 'static>(work: &'static str) -> impl FnOnce(E) ->
 }
 
 fn enter(plan: Plan, mut go: &File) -> Result<std::convert::Infallible, Failed> {
-    let Plan { process, seccomp, program, stdio, namespaces, init } = plan;
+    let Plan { process, filter, program, stdio, namespaces, init } = plan;
     let syscall = create_syscall();
     go.read_exact(&mut [0]).map_err(step("be put into the container's cgroup"))?;
     for limit in process.rlimits().iter().flatten() {
@@ -267,13 +271,13 @@ fn enter(plan: Plan, mut go: &File) -> Result<std::convert::Infallible, Failed> 
     // Without no_new_privileges only a process with privileges may set a
     // filter; with it, the later the better.
     let early = process.no_new_privileges() != Some(true);
-    let filter = |wanted: bool| match &seccomp {
-        Some(seccomp) if wanted => {
-            seccomp::initialize_seccomp(seccomp).map(drop).map_err(step("set the seccomp filter"))
+    let filter = match filter {
+        Some(filter) if early => {
+            filter.set().map_err(step("set the seccomp filter"))?;
+            None
         }
-        _ => Ok(()),
+        late => late,
     };
-    filter(early)?;
     if let Some(wanted) = process.capabilities() {
         capabilities::drop_privileges(wanted, &*syscall).map_err(step("drop capabilities"))?;
     }
@@ -291,11 +295,10 @@ fn enter(plan: Plan, mut go: &File) -> Result<std::convert::Infallible, Failed> 
         environment.push(format!("HOME={}", home_of(user.uid()).display()));
     }
     let ready = match program {
-        Program::Native => Native::prepare(&process, &environment),
-        Program::Host(host) => host.prepare(&process, &environment),
+        Program::Native => Native::under(filter).prepare(&process, &environment),
+        Program::Host(host) => host.under(filter).prepare(&process, &environment),
     };
     let ready = ready.map_err(Failed::Program)?;
-    filter(!early)?;
     Err(Failed::Program(ready.run()))
 }
 
