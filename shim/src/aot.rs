@@ -10,10 +10,11 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use fs_err::os::unix::fs::OpenOptionsExt;
 use wharf_app::{Component, Sha256};
 
 use self::compilation::Order;
@@ -227,7 +228,7 @@ fn copy_component<R: Read>(
 ) -> Result<(), AotError> {
     let read_error = |source| AotError::Read { file: component.file.clone(), source };
     let source = source().map_err(read_error)?;
-    let mut options = File::options();
+    let mut options = fs_err::OpenOptions::new();
     let copy = options.write(true).create_new(true).mode(0o600);
     let copy = copy.open(to).map_err(AotError::Cache)?;
     // One byte more than announced is enough to make the digest differ.
@@ -247,7 +248,7 @@ fn copy_component<R: Read>(
 /// A reader that writes all that it reads to a file.
 struct Tee<R> {
     source: R,
-    copy: File,
+    copy: fs_err::File,
     failed: Option<io::Error>,
 }
 

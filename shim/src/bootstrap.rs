@@ -110,20 +110,27 @@ pub(crate) fn start(arguments: &Arguments) -> Result<Vec<u8>> {
     let socket = Path::new(folder).join(name);
     let address = format!("unix://{}", socket.display());
 
+    let mut server = None;
     if let Some(listener) = listen(&socket)? {
         let events = parameters
             .map(|parameters| parameters.containerd_ttrpc_address)
             .filter(|address| !address.is_empty())
             .or_else(|| std::env::var(EVENTS_ADDRESS).ok())
             .context("containerd gave no address for events")?;
-        let server = spawn_server(arguments, &socket, &events, listener).inspect_err(|_| {
+        let started = spawn_server(arguments, &socket, &events, listener).inspect_err(|_| {
             let _ = fs_err::remove_file(&socket);
         })?;
         // The server runs on; this process only has to know its id.
-        helper::raise_oom_score(server.id());
+        helper::raise_oom_score(started.id());
+        server = Some(started);
     }
     // containerd 1.7 finds the server by this file after it was restarted.
-    fs_err::write(bundle.address_file(), &address)?;
+    fs_err::write(bundle.address_file(), &address).inspect_err(|_| {
+        if let Some(mut server) = server.take() {
+            let _ = server.kill();
+            let _ = fs_err::remove_file(&socket);
+        }
+    })?;
     answer.encode(&address)
 }
 

@@ -34,6 +34,11 @@ mod exec;
 /// Time after a start until containerd's calls for it are over.
 const UNTIL_QUIET: Duration = Duration::from_secs(2);
 
+/// Time without a container after which a pod has none any more. containerd makes one
+/// at once, and says when the last one is gone; unless it, or the `start` that it waits
+/// for, was killed just then, or there was no space for what they write.
+const UNTIL_ABANDONED: Duration = Duration::from_secs(30);
+
 /// The containers of one pod and what serves them.
 pub(crate) struct Pod {
     containers: Mutex<Containers>,
@@ -44,6 +49,8 @@ pub(crate) struct Pod {
     namespace: String,
     /// Tells that a container is no longer being created.
     settled: Notify,
+    /// Tells that there is one container less, or one that was not created.
+    emptied: Notify,
     stop: Notify,
 }
 
@@ -52,6 +59,8 @@ struct Containers {
     ready: HashMap<String, Container>,
     /// Those that a helper is creating.
     creating: HashSet<String>,
+    /// How many were begun.
+    begun: u64,
 }
 
 /// Why a request about a container can't be fulfilled.
@@ -140,6 +149,7 @@ impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         self.pod.lock().creating.remove(self.id);
         self.pod.settled.notify_waiters();
+        self.pod.emptied.notify_one();
     }
 }
 
@@ -153,6 +163,7 @@ impl Pod {
             publisher,
             namespace,
             settled: Notify::new(),
+            emptied: Notify::new(),
             stop: Notify::new(),
         }
     }
@@ -167,6 +178,20 @@ impl Pod {
     pub(crate) fn stop_if_idle(&self) {
         if self.is_idle() {
             self.stop.notify_one();
+        }
+    }
+
+    /// Returns once it has had no container for a while. Wakes only when one goes.
+    pub(crate) async fn abandoned(&self) {
+        loop {
+            while self.is_idle() {
+                let before = self.lock().begun;
+                sleep(UNTIL_ABANDONED).await;
+                if self.is_idle() && self.lock().begun == before {
+                    return;
+                }
+            }
+            self.emptied.notified().await;
         }
     }
 
@@ -328,6 +353,7 @@ impl Pod {
         let exit = wait_for(id, &mut ended).await?;
         self.delete_by_helper(id, bundle).await?;
         let removed = self.lock().ready.remove(id);
+        self.emptied.notify_one();
         let container = removed.ok_or_else(|| TaskError::NoContainer(id.to_owned()))?;
         let pid = container.init.task_pid();
         self.publisher.publish(&TaskDelete {
@@ -364,6 +390,7 @@ impl Pod {
         if containers.ready.contains_key(id) || !containers.creating.insert(id.to_owned()) {
             return Err(TaskError::Exists(id.to_owned()));
         }
+        containers.begun += 1;
         Ok(Reservation { pod: self, id })
     }
 

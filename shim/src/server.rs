@@ -73,6 +73,10 @@ async fn run(arguments: &Arguments, listener: UnixListener, events: &str) -> Res
     loop {
         tokio::select! {
             () = pod.stopped() => break,
+            () = pod.abandoned() => {
+                tracing::warn!("the shim ends: containerd gave it no container");
+                break;
+            }
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }

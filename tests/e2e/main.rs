@@ -31,6 +31,7 @@ mod processes;
 mod protocol;
 mod push;
 mod reproducible;
+mod scarce;
 mod serve;
 mod service;
 mod supply;

@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use fs_err as fs;
+use fs_err::os::unix::fs::OpenOptionsExt as _;
 use wharf_app::Sha256;
 
 use super::make_folder;
@@ -151,7 +152,7 @@ impl Entry {
         let temporary = self.path("json.new");
         // Not one that somebody else may have opened.
         remove_if_there(&temporary)?;
-        let mut options = File::options();
+        let mut options = fs::OpenOptions::new();
         let mut file = options.write(true).create_new(true).mode(0o600).open(&temporary)?;
         file.write_all(&serde_json::to_vec(record)?)?;
         file.sync_all()?;

@@ -22,6 +22,8 @@ pub struct Containerd {
     network: Namespace,
     /// Of its own, beside that of the tests.
     environment: Vec<(OsString, OsString)>,
+    /// What a shell does to the daemon's mounts, or to itself, before it is the daemon.
+    setup: Option<String>,
     /// How often it was started.
     starts: u32,
 }
@@ -44,14 +46,18 @@ impl Containerd {
     #[track_caller]
     #[must_use]
     pub fn start_with(generation: Generation, environment: &[(&str, &OsStr)]) -> Self {
-        // Version 2 of the file is read by containerd 1.7 and 2.1.
-        Self::configured(generation, environment, |root| {
-            format!(
-                "version = 2\nroot = \"{root}/root\"\nstate = \"{root}/state\"\n\
-                 disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
-                 [grpc]\naddress = \"{root}/containerd.sock\"\n[debug]\nlevel = \"info\"\n"
-            )
-        })
+        Self::configured(generation, environment, None, plain)
+    }
+
+    /// The same in a mount namespace of its own, where `setup`, shell commands that find
+    /// the daemon's folder as `$FOLDER`, has run: shims inherit what it does.
+    ///
+    /// # Panics
+    /// If it doesn't answer in time.
+    #[track_caller]
+    #[must_use]
+    pub fn start_where(generation: Generation, environment: &[(&str, &OsStr)], setup: &str) -> Self {
+        Self::configured(generation, environment, Some(setup), plain)
     }
 
     /// The same with the configuration that `settings` makes for a folder: all that it
@@ -60,6 +66,7 @@ impl Containerd {
     pub(super) fn configured(
         generation: Generation,
         environment: &[(&str, &OsStr)],
+        setup: Option<&str>,
         settings: impl FnOnce(&str) -> String,
     ) -> Self {
         let network = Namespace::create();
@@ -68,13 +75,16 @@ impl Containerd {
         let settings = settings(folder.path().to_str().expect("the folder's path is UTF-8"));
         fs_err::write(folder.path().join("config.toml"), settings).expect("the configuration can be written");
         let environment = environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        let mut containerd = Self { daemon: None, folder, generation, network, environment, starts: 0 };
+        let setup = setup.map(str::to_owned);
+        let mut containerd =
+            Self { daemon: None, folder, generation, network, environment, setup, starts: 0 };
         containerd.launch();
         containerd
     }
 
     /// The daemon's process.
-    pub(super) fn pid(&self) -> Option<u32> {
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
         self.daemon.as_ref().map(Daemon::id)
     }
 
@@ -89,7 +99,17 @@ impl Containerd {
     /// Starts the daemon, for the first time or anew.
     #[track_caller]
     pub(super) fn launch(&mut self) {
-        let mut command = self.network.command(self.generation.program("usr/bin/containerd").as_os_str());
+        let program = self.generation.program("usr/bin/containerd");
+        let mut command = match &self.setup {
+            None => self.network.command(program.as_os_str()),
+            Some(setup) => {
+                let mut command = self.network.command("unshare".as_ref());
+                let script = format!("{setup}\nexec \"$@\"");
+                command.args(["--mount", "sh", "-e", "-c", &script, "sh"]).arg(program);
+                command.env("FOLDER", self.folder.path());
+                command
+            }
+        };
         let file = self.folder.path().join("config.toml");
         command.arg("--config").arg(file).env("PATH", self.generation.path());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -168,6 +188,53 @@ impl Containerd {
         having(&self.socket().display().to_string())
     }
 
+    /// A path as its daemon sees it.
+    ///
+    /// # Panics
+    /// If the daemon does not run.
+    #[must_use]
+    pub fn within(&self, path: &str) -> PathBuf {
+        let folder = self.folder.path().display();
+        format!("/proc/{}/root{folder}/{path}", self.pid().expect("the daemon runs")).into()
+    }
+
+    /// What there is of containers beside containerd itself: processes, mounts, cgroups,
+    /// sockets. Of no containers there must be none.
+    #[must_use]
+    pub fn traces(&self) -> Vec<String> {
+        let mut traces: Vec<_> = self.shims().iter().map(|shim| format!("shim {shim}")).collect();
+        let state = self.folder.path().join("state");
+        let daemon = self.pid().map_or_else(|| "self".to_owned(), |pid| pid.to_string());
+        let mounts = std::fs::read_to_string(format!("/proc/{daemon}/mounts")).unwrap_or_default();
+        let targets = mounts.lines().filter_map(|mount| mount.split(' ').nth(1));
+        let below = targets.filter(|at| Path::new(at).starts_with(&state) && Path::new(at) != state);
+        traces.extend(below.map(|at| format!("mount {at}")));
+        for cgroup in cgroup_hierarchies().iter().map(|tree| tree.join(self.namespace())) {
+            for entry in std::fs::read_dir(cgroup).into_iter().flatten().flatten() {
+                if entry.path().is_dir() {
+                    traces.push(format!("cgroup {}", entry.path().display()));
+                }
+            }
+        }
+        traces.extend(self.sockets().iter().map(|socket| format!("socket {}", socket.display())));
+        traces
+    }
+
+    /// The sockets that somebody listens at in its network namespace, other than its own.
+    #[must_use]
+    pub fn sockets(&self) -> Vec<PathBuf> {
+        let read = || std::fs::read_to_string("/proc/thread-self/net/unix").unwrap_or_default();
+        let sockets = self.network.enter(read);
+        let listening = sockets.lines().skip(1).filter_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            // Flags with __SO_ACCEPTCON, and a path.
+            (fields.get(3) == Some(&"00010000")).then(|| fields.get(7).map(PathBuf::from))?
+        });
+        let mut found: Vec<_> = listening.filter(|path| !path.starts_with(self.folder.path())).collect();
+        found.sort();
+        found
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.network.command(self.generation.program("usr/bin/ctr").as_os_str());
         // A namespace of its own: a container's cgroup is named by namespace and
@@ -213,6 +280,16 @@ impl Drop for Containerd {
             }
         }
     }
+}
+
+/// The configuration of one without Kubernetes' plugin.
+fn plain(root: &str) -> String {
+    // Version 2 of the file is read by containerd 1.7 and 2.1.
+    format!(
+        "version = 2\nroot = \"{root}/root\"\nstate = \"{root}/state\"\n\
+         disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
+         [grpc]\naddress = \"{root}/containerd.sock\"\n[debug]\nlevel = \"info\"\n"
+    )
 }
 
 /// The mounted cgroup trees: one in version 2, one a controller in version 1.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::Generation;
-use super::containerd::{Containerd, cgroup_hierarchies};
+use super::containerd::Containerd;
 use crate::cri::Client;
 use crate::cri::messages::{
     Empty, ImageSpec, ListPodSandboxResponse, PodSandboxId, PullImageRequest, PullImageResponse,
@@ -58,7 +58,17 @@ impl Node {
     #[track_caller]
     #[must_use]
     pub fn start(generation: Generation, default: Handler) -> Self {
-        let containerd = Containerd::configured(generation, &[], |root| {
+        Self::start_where(generation, default, None)
+    }
+
+    /// The same with what `setup` does, as [`Containerd::start_where`] has it.
+    ///
+    /// # Panics
+    /// If it doesn't become ready in time.
+    #[track_caller]
+    #[must_use]
+    pub fn start_where(generation: Generation, default: Handler, setup: Option<&str>) -> Self {
+        let containerd = Containerd::configured(generation, &[], setup, |root| {
             let network = format!("{root}/cni");
             fs_err::create_dir(&network).expect("a folder can be made");
             fs_err::write(format!("{network}/pods.conflist"), conflist(root)).expect("a file can be written");
@@ -132,26 +142,15 @@ impl Node {
     /// namespaces and interfaces, cgroups, sockets. Of no pods there must be none.
     #[must_use]
     pub fn traces(&self) -> Vec<String> {
-        let mut traces: Vec<_> = self.shims().iter().map(|shim| format!("shim {shim}")).collect();
+        let mut traces = self.containerd.traces();
         let state = self.containerd.folder().join("state");
-        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let targets = mounts.lines().filter_map(|mount| mount.split(' ').nth(1));
-        traces.extend(targets.filter(|at| Path::new(at).starts_with(&state)).map(|at| format!("mount {at}")));
         for entry in std::fs::read_dir(state.join("netns")).into_iter().flatten().flatten() {
             traces.push(format!("namespace {}", entry.path().display()));
-        }
-        for cgroup in cgroup_hierarchies().iter().map(|tree| tree.join(self.containerd.namespace())) {
-            for entry in std::fs::read_dir(cgroup).into_iter().flatten().flatten() {
-                if entry.path().is_dir() {
-                    traces.push(format!("cgroup {}", entry.path().display()));
-                }
-            }
         }
         let links = run(self.network().command("ip".as_ref()).args(["-oneline", "link"])).output();
         traces.extend(
             links.lines().filter(|link| link.contains("veth")).map(|link| format!("interface {link}")),
         );
-        traces.extend(self.sockets().iter().map(|socket| format!("socket {}", socket.display())));
         traces
     }
 
@@ -159,17 +158,7 @@ impl Node {
     /// than containerd's own.
     #[must_use]
     pub fn sockets(&self) -> Vec<PathBuf> {
-        let read = || std::fs::read_to_string("/proc/thread-self/net/unix").unwrap_or_default();
-        let sockets = self.network().enter(read);
-        let own = |path: &Path| path.starts_with(self.containerd.folder());
-        let listening = sockets.lines().skip(1).filter_map(|line| {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            // Flags with __SO_ACCEPTCON, and a path.
-            (fields.get(3) == Some(&"00010000")).then(|| fields.get(7).map(PathBuf::from))?
-        });
-        let mut found: Vec<_> = listening.filter(|path| !own(path)).collect();
-        found.sort();
-        found
+        self.containerd.sockets()
     }
 
     /// The daemon itself.
