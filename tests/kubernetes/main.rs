@@ -17,7 +17,8 @@ use wharf_tests::http;
 use wharf_tests::process::{send, wait_for};
 use wharf_tests::project::Project;
 use wharf_tests::registry::{ADDRESS, Registry};
-use wharf_tests::wharf::Wharf;
+use wharf_tests::testbed;
+use wharf_tests::wharf::{Wharf, text};
 
 use crate::load::Load;
 
@@ -84,11 +85,51 @@ fn lives(generation: Generation) {
     let page = http::get_when_up(cluster.network(), &url);
     assert!(page.status == 200 && page.body.contains("two"), "{page:?}");
 
-    cluster.kubectl(&["delete", "deployment", "hello"]).succeeded();
+    for kind in ["deployment", "service"] {
+        cluster.kubectl(&["delete", kind, "hello"]).succeeded();
+    }
     only_pods(&cluster, 0);
+    as_wharf_kube_says(&cluster);
+    knows_what_is_delivered(&cluster);
     let nothing = || cluster.traces().is_empty().then_some(());
     assert!(wait_for(Duration::from_secs(60), nothing).is_some(), "the pods left {:#?}", cluster.traces());
     drop(registry);
+}
+
+/// What `wharf kube` prints is taken as it is, by a cluster that takes nothing unknown,
+/// and serves the app.
+#[track_caller]
+fn as_wharf_kube_says(cluster: &Cluster) {
+    let reference = format!("{ADDRESS}/hello:kube");
+    let wharf = Wharf::new();
+    let _ = wharf.build(Project::hello().path(), &reference);
+    wharf.run_in(cluster.network(), &["push", &reference]).succeeded();
+    let manifests = wharf.scratch().join("kube.yaml");
+    let printed = wharf.run(&["kube", &reference, "--replicas", "2"]).output();
+    fs_err::write(&manifests, printed).expect("the manifests can be written");
+    let on_all = |verb: &str, options: &[&str]| {
+        let file = ["--filename", text(&manifests)];
+        cluster.kubectl(&[&[verb], options, &file].concat()).succeeded();
+    };
+    on_all("apply", &["--validate=strict"]);
+    cluster.kubectl(&["rollout", "status", "deployment/hello", "--timeout", "120s"]).succeeded();
+    only_pods(cluster, 2);
+    let answer = http::get(cluster.network(), &format!("http://{}/api/hello?name=kube", cluster_ip(cluster)));
+    assert!(answer.status == 200 && answer.body.contains("kube"), "{answer:?}");
+    on_all("delete", &[]);
+    only_pods(cluster, 0);
+}
+
+/// The node installer's manifests have nothing that Kubernetes does not know.
+#[track_caller]
+fn knows_what_is_delivered(cluster: &Cluster) {
+    // A dry run makes no namespace for what is in it.
+    cluster.kubectl(&["create", "namespace", "wharf-system"]).succeeded();
+    for file in ["runtimeclass.yaml", "node-installer/install.yaml", "node-installer/uninstall.yaml"] {
+        let file = testbed::repository().join("deploy").join(file);
+        let check = ["apply", "--dry-run=server", "--validate=strict", "--filename", text(&file)];
+        cluster.kubectl(&check).succeeded();
+    }
 }
 
 /// Builds examples/hello with a page of its own and pushes it: its reference.

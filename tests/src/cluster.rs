@@ -171,7 +171,7 @@ impl Cluster {
         let server = format!(
             "--etcd-servers=http://127.0.0.1:2379 --service-cluster-ip-range=10.96.0.0/16 \
              --advertise-address={ADDRESS} --cert-dir={} --token-auth-file={} \
-             --authorization-mode=AlwaysAllow --disable-admission-plugins=ServiceAccount \
+             --authorization-mode=AlwaysAllow --disable-admission-plugins=ServiceAccount --allow-privileged \
              --kubelet-preferred-address-types=InternalIP \
              --service-account-issuer={SERVER} --service-account-key-file={key} \
              --service-account-signing-key-file={key}",
