@@ -1,10 +1,10 @@
 //! A container's system call filter, compiled once.
 //!
 //! libseccomp takes 10 ms to make the kernel's program of Docker's profile, which
-//! containers have unless told otherwise. So programs are
-//! kept, by what they were made of, until the machine is started anew. Without the
-//! folder they are made each time. libcontainer, which can't take one that is made,
-//! makes its own for processes that may gain privileges: see [`take`].
+//! containers have unless told otherwise. So programs are kept, by what they were made
+//! of, until the machine is started anew; without the folder they are made each time.
+//! libcontainer, which can't take one that is made, makes its own for processes that may
+//! gain privileges: see [`take`].
 
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File};
@@ -136,8 +136,13 @@ fn read(path: &Path) -> Option<Vec<u8>> {
     file.read_exact(&mut digest).ok()?;
     let mut program = Vec::new();
     file.take((MAX_INSTRUCTIONS * INSTRUCTION + 1) as u64).read_to_end(&mut program).ok()?;
-    let is_whole = is_program(&program) && *Sha256::of(&program).as_bytes() == digest;
-    is_whole.then_some(program)
+    (is_program(&program) && seal(path, &program) == digest).then_some(program)
+}
+
+/// The digest of a program and of the name that it is kept by: no other's will do.
+fn seal(path: &Path, program: &[u8]) -> [u8; DIGEST] {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    *Sha256::of(&[name, program].concat()).as_bytes()
 }
 
 fn is_program(program: &[u8]) -> bool {
@@ -161,7 +166,7 @@ fn keep(folder: &Path, path: &Path, program: &[u8]) -> io::Result<()> {
     let write = || -> io::Result<()> {
         let mut options = File::options();
         let mut file = options.write(true).create_new(true).mode(0o600).open(&temporary)?;
-        file.write_all(Sha256::of(program).as_bytes())?;
+        file.write_all(&seal(path, program))?;
         file.write_all(program)?;
         fs_err::rename(&temporary, path)
     };
@@ -322,6 +327,11 @@ mod tests {
             assert_eq!(Filter::kept_in(&folder, &profile(CHDIR)).unwrap(), made);
             assert_eq!(fs_err::read(file).unwrap(), content, "it is written anew");
         }
+        let another = file.with_extension("moved");
+        fs_err::rename(file, &another).unwrap();
+        assert_eq!(read(&another), None, "it was kept by another name");
+        fs_err::rename(&another, file).unwrap();
+        assert!(read(file).is_some());
         fs_err::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
         assert_eq!(read(file), None, "others may have written it");
     }

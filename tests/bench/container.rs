@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use wharf_tests::engine::{Containerd, Generation};
 use wharf_tests::family::Family;
 use wharf_tests::network::Namespace;
+use wharf_tests::plain;
 use wharf_tests::process::Outcome;
 use wharf_tests::project::Project;
 use wharf_tests::wharf::{Wharf, text};
@@ -26,6 +27,12 @@ pub(crate) const PEER: &str = "runc + nginx";
 
 /// Time for a container to be idle, which is a state after a while, not an event.
 pub(crate) const REST: Duration = Duration::from_secs(6);
+
+const PLAIN: Runtime = Runtime { image: "example.test/plain:1", container: "plain", ..WHARF };
+const RUNWASI: &str = "runwasi";
+
+/// Figures of containers, by their names.
+type Figures = BTreeMap<&'static str, Vec<f64>>;
 
 /// How a container is run, and what is asked of it.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +68,7 @@ impl Bench {
 
     /// From `ctr run` to the first 200.
     pub(crate) fn start(&self, rounds: usize) -> [Comparison; 2] {
-        let mut took: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        let mut took = Figures::new();
         for _ in 0..rounds {
             for runtime in [WHARF, NGINX, WORKER] {
                 took.entry(runtime.container).or_default().push(milliseconds(self.run(runtime)));
@@ -102,6 +109,41 @@ impl Bench {
             wharf: ours,
             peer: Some((PEER, theirs)),
         }
+    }
+
+    /// The same of a plain component in an image, by our shim and by runwasi's, which is
+    /// the file `shim`.
+    pub(crate) fn runwasi(&self, shim: &'static str, rounds: usize) -> [Comparison; 2] {
+        let wasm = fs_err::read(Project::hello().path().join("api/hello.wasm")).expect("the worker is built");
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let archive = plain::archive(folder.path(), PLAIN.image, plain::Form::File, &wasm);
+        self.ctr(&["images", "import", text(&archive)]).succeeded();
+        let theirs = Runtime { name: shim, container: RUNWASI, ..PLAIN };
+        let (mut took, mut held) = (Figures::new(), Figures::new());
+        for round in 0..rounds {
+            for runtime in [PLAIN, theirs] {
+                let start = milliseconds(self.run(runtime));
+                // The first compiles, for one of them.
+                if round > 0 {
+                    took.entry(runtime.container).or_default().push(start);
+                }
+                if round < 5 {
+                    thread::sleep(REST);
+                    held.entry(runtime.container).or_default().push(self.resident());
+                }
+                self.remove(runtime);
+            }
+        }
+        let compare = |name, unit, of: &Figures| Comparison {
+            name,
+            unit,
+            wharf: of[PLAIN.container].clone(),
+            peer: Some((RUNWASI, of[RUNWASI].clone())),
+        };
+        [
+            compare("ctr run of a plain component", "ms", &took),
+            compare("idle PSS of its container", "MiB", &held),
+        ]
     }
 
     fn run(&self, runtime: Runtime) -> Duration {

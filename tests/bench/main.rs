@@ -26,12 +26,13 @@ use sample::Comparison;
 use wharf_tests::engine::Generation;
 
 const USAGE: &str = "\
-Usage: bench.sh [--json] [--engine 1.7|2.1] [--rounds N] [MEASURE]...
+Usage: bench.sh [--json] [--engine 1.7|2.1] [--rounds N] [--runwasi SHIM] [MEASURE]...
 
 Compares wharf with its peers. Default: everything, 15 rounds (3 of load),
 containerd 2.1. Needs WHARF_BIN_DIR and root.
 
-  start    containers to their first answer; runc + nginx
+  start    containers to their first answer; runc + nginx. With the path of runwasi's
+           containerd-shim-wasmtime-v1, also a plain component's, and its memory
   memory   of idle containers and shims; runc + nginx
   many     containers: a hundred started, fifty idle; runc + nginx
   docker   containers with a published port; runc + nginx
@@ -50,6 +51,7 @@ struct Arguments {
     json: bool,
     generation: Generation,
     rounds: usize,
+    runwasi: Option<&'static str>,
     measures: Vec<String>,
 }
 
@@ -80,6 +82,9 @@ fn main() -> ExitCode {
         if wants("start") {
             eprintln!("start: {} rounds", arguments.rounds);
             comparisons.extend(engine.start(arguments.rounds));
+            if let Some(shim) = arguments.runwasi {
+                comparisons.extend(engine.runwasi(shim, arguments.rounds));
+            }
         }
         if wants("memory") {
             eprintln!("memory");
@@ -133,8 +138,13 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Arguments>, String> {
-    let mut parsed =
-        Arguments { json: false, generation: Generation::Forky, rounds: 15, measures: Vec::new() };
+    let mut parsed = Arguments {
+        json: false,
+        generation: Generation::Forky,
+        rounds: 15,
+        runwasi: None,
+        measures: Vec::new(),
+    };
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "-h" | "--help" => return Ok(None),
@@ -150,6 +160,13 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Arguments
                 let rounds = arguments.next().unwrap_or_default();
                 parsed.rounds =
                     rounds.parse().ok().filter(|n| *n > 0).ok_or(format!("invalid rounds {rounds:?}"))?;
+            }
+            "--runwasi" => {
+                let shim = arguments.next().unwrap_or_default();
+                if !std::path::Path::new(&shim).is_absolute() || !std::path::Path::new(&shim).is_file() {
+                    return Err(format!("invalid shim {shim:?}: expected the absolute path of a file"));
+                }
+                parsed.runwasi = Some(shim.leak());
             }
             "start" | "memory" | "many" | "docker" | "first" | "build" | "push" | "static" | "workers"
             | "hosts" => {
