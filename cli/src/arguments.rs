@@ -50,5 +50,7 @@ pub(crate) enum Command {
     Kube(Box<commands::kube::Kube>),
     Node(Box<commands::node::NodeCommand>),
     Runtimes(commands::runtimes::Runtimes),
+    Completions(commands::completions::Completions),
+    Man(commands::man::Manual),
     Compile(commands::compile::Compile),
 }

@@ -2,12 +2,14 @@
 
 pub(crate) mod build;
 pub(crate) mod compile;
+pub(crate) mod completions;
 pub(crate) mod images;
 pub(crate) mod inspect;
 pub(crate) mod kube;
 pub(crate) mod load;
 pub(crate) mod login;
 pub(crate) mod logout;
+pub(crate) mod man;
 pub(crate) mod node;
 pub(crate) mod prune;
 pub(crate) mod pull;
@@ -48,6 +50,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Kube(args) => kube::run(&args, &global),
         Command::Node(args) => node::run(&args),
         Command::Runtimes(args) => runtimes::run(&args, &global),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Compile(args) => compile::run(&args),
     }
 }

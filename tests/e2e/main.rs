@@ -24,6 +24,7 @@ mod killed;
 mod kube;
 mod large;
 mod login;
+mod manual;
 mod node;
 mod package;
 mod plain;

@@ -36,7 +36,7 @@ if [ "$purpose" = tests ]; then
     packages+=(
         runc iptables iproute2 procps util-linux     # engines in a network namespace
         docker-registry skopeo umoci buildah         # a registry, and tools that check images
-        busybox-static chromium curl jq              # guests and clients
+        busybox-static chromium curl jq man-db       # guests and clients
         nginx-light wrk                              # the benchmark's peer and its load
         caddy nghttp2-client                         # a peer, and clients of HTTP/2
         redis-server                                 # a key-value store of workers
