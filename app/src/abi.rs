@@ -10,7 +10,7 @@ mod adapt;
 mod detect;
 
 #[cfg(feature = "build")]
-pub(crate) use adapt::adapt;
+pub(crate) use adapt::{adapt, keep};
 #[cfg(feature = "build")]
 pub(crate) use detect::{Program, detect};
 #[cfg(feature = "build")]
@@ -39,6 +39,10 @@ pub enum Abi {
 /// Which WASI a component is made for, and so which engine runs it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wasi {
+    /// WASI preview 1, of core modules. Only for those that can't be made into
+    /// components.
+    #[serde(rename = "0.1")]
+    V01,
     /// WASI 0.2, where a call is done when it returns.
     #[default]
     #[serde(rename = "0.2")]

@@ -1,17 +1,27 @@
 //! From a project to an app: sources become components, files get their hashes.
 
-use std::collections::BTreeMap;
-use std::io;
+mod programs;
+
+use std::collections::BTreeSet;
+use std::error::Error;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::thread;
+use std::sync::Arc;
+use std::{fmt, io, thread};
 
+use walkdir::WalkDir;
+
+use self::programs::Programs;
 use crate::abi::{self, Abi, ProgramError};
+use crate::command::CommandError;
 use crate::digest::Sha256;
+use crate::language::Language;
+use crate::lock::LockError;
 use crate::manifest::{Asset, Component, Manifest, Site, Worker};
-use crate::project::{Language, Project, WorkerSource};
-use crate::python::{self, PythonError};
+use crate::project::{Project, WorkerSource};
 use crate::routes::{RouteError, Routes, Target};
+use crate::ruby::{NoRuby, StartRuby};
+use crate::toolchain::ToolError;
 
 /// A built app: the manifest, and where the contents are that it describes.
 #[derive(Clone, Debug)]
@@ -25,18 +35,83 @@ pub struct BuiltApp {
     pub encodings: Vec<PathBuf>,
     /// The components, in the manifest's order.
     pub components: Vec<PathBuf>,
+    /// The files of the folders that workers mount from the app, sorted by path.
+    pub files: Vec<AppFile>,
+}
+
+/// A file of a folder that a worker mounts from the app.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AppFile {
+    /// Path below the project, and in images below `/app/files`.
+    pub path: String,
+    /// Where its content is.
+    pub source: PathBuf,
+    /// Its content's hash.
+    pub sha256: Sha256,
 }
 
 /// Where a build finds its tools and keeps what it need not do again.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Workshop {
     /// Components by the content of their sources; safe to delete.
     pub cache: PathBuf,
     /// Language toolchains that wharf installed.
     pub runtimes: PathBuf,
+    /// Whether the commands of `wharf.toml` may run. Not for a project that the
+    /// user has not looked at: a command can do all that its user can.
+    pub may_run_commands: bool,
+    /// Where components come from that are named by a reference.
+    pub registry: Arc<dyn Registry>,
+    /// What starts Ruby.
+    pub ruby: Arc<dyn StartRuby>,
+}
+
+/// Brings components from registries.
+pub trait Registry: Send + Sync {
+    /// The component that `reference` means, and the digest of its manifest, which
+    /// is `digest` if that is given.
+    ///
+    /// # Errors
+    /// There is no such component, or it can't be fetched.
+    fn fetch(
+        &self,
+        reference: &str,
+        digest: Option<&str>,
+    ) -> Result<(Vec<u8>, String), Box<dyn Error + Send + Sync>>;
+}
+
+/// No registry can be reached.
+struct NoRegistry;
+
+impl Registry for NoRegistry {
+    fn fetch(&self, _: &str, _: Option<&str>) -> Result<(Vec<u8>, String), Box<dyn Error + Send + Sync>> {
+        Err("no registry can be reached from here".into())
+    }
+}
+
+impl fmt::Debug for Workshop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Workshop")
+            .field("cache", &self.cache)
+            .field("runtimes", &self.runtimes)
+            .field("may_run_commands", &self.may_run_commands)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Workshop {
+    /// With these folders; commands may run, registries are out of reach.
+    #[must_use]
+    pub fn new(cache: PathBuf, runtimes: PathBuf) -> Self {
+        Self {
+            cache,
+            runtimes,
+            may_run_commands: true,
+            registry: Arc::new(NoRegistry),
+            ruby: Arc::new(NoRuby),
+        }
+    }
+
     /// The folder of the cache with components that were built.
     #[must_use]
     pub fn components(&self) -> PathBuf {
@@ -51,10 +126,23 @@ impl Workshop {
 }
 
 /// A step that takes long enough to be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     /// That many workers of the language are being made into a component.
     Componentize(Language, usize),
+    /// The command of a worker runs.
+    Command(String),
+    /// A component is being fetched, by this reference.
+    Fetch(String),
+}
+
+/// A step begins, or has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress<'a> {
+    /// It begins. Others may be under way.
+    Begins(&'a Step),
+    /// It has ended, well or not.
+    Ended(&'a Step),
 }
 
 /// Why a project can't be built.
@@ -77,9 +165,26 @@ pub enum BuildError {
     /// A single-page app without its page.
     #[error("[site] spa = true of wharf.toml needs public/index.html: found none")]
     NoIndex,
-    /// The Python workers can't be built.
+    /// Workers of a language can't be built.
     #[error(transparent)]
-    Python(#[from] PythonError),
+    Tool(#[from] ToolError),
+    /// The command of a worker failed.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// A component can't be had.
+    #[error("cannot fetch component {reference} of worker {worker:?}")]
+    Fetch {
+        /// The worker.
+        worker: String,
+        /// What it asks for.
+        reference: String,
+        /// Why not.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// `wharf.lock` can't be written.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The source can't be a worker.
     #[error("cannot load worker {path:?}")]
     Program {
@@ -88,6 +193,17 @@ pub enum BuildError {
         /// What it is instead.
         #[source]
         source: ProgramError,
+    },
+    /// A folder of the app that a worker mounts can't be packed.
+    #[error("cannot pack the folder {folder:?} that worker {worker:?} mounts")]
+    Folder {
+        /// The worker.
+        worker: String,
+        /// Path below the project.
+        folder: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: io::Error,
     },
     /// What was built can't be kept; the cause names the file.
     #[error("cannot keep component")]
@@ -99,13 +215,17 @@ impl BuildError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Python(error) => error.hint(),
+            Self::Tool(error) => error.hint(),
+            Self::Command(error) => error.hint(),
+            Self::Lock(error) => error.hint(),
             Self::Rewrite { .. } => {
                 Some("the target is a path of this site, as in: /app/* /app/index.html 200".into())
             }
             Self::NoIndex => Some("it answers all navigations to paths that have no file".into()),
             Self::Program { source, .. } => source.hint(),
-            Self::Read(_) | Self::Route(_) | Self::Cache(_) => None,
+            Self::Read(_) | Self::Route(_) | Self::Cache(_) | Self::Fetch { .. } | Self::Folder { .. } => {
+                None
+            }
         }
     }
 }
@@ -118,7 +238,7 @@ impl BuiltApp {
     pub fn build(
         project: &Project,
         workshop: &Workshop,
-        progress: &dyn Fn(Step),
+        progress: &(dyn Fn(Progress<'_>) + Sync),
     ) -> Result<Self, BuildError> {
         let config = &project.config().site;
         let site = Site {
@@ -130,23 +250,20 @@ impl BuiltApp {
         };
         let mut manifest = Manifest::new(project.name().to_owned(), site);
         let mut components: Vec<PathBuf> = Vec::new();
-        let python: BTreeMap<&str, &str> = of_language(project, Language::Python)
-            .map(|source| (source.name.as_str(), source.path.as_str()))
-            .collect();
-        let mut python_component = None;
-        if !python.is_empty() {
-            let make = || progress(Step::Componentize(Language::Python, python.len()));
-            let built = python::componentize(project, &python, workshop, &make)?;
-            python_component = Some(components.len());
-            manifest.components.push(component("workers/_python.wasm", &built)?);
-            components.push(built);
+        let programs = Programs::make(project, workshop, progress)?;
+        for (language, path) in &programs.shared {
+            manifest.components.push(component(&format!("workers/_{}.wasm", language.name()), path)?);
+            components.push(path.clone());
         }
         for source in project.workers() {
-            let asked = project.config().workers.get(&source.name).and_then(|settings| settings.abi);
-            let (abi, component) = match (source.language, python_component) {
-                (Language::Python, Some(index)) => (python_abi(source, asked)?, index),
-                (Language::Python | Language::Wasm, _) => {
-                    let (abi, path) = program(project, source, asked, workshop)?;
+            let settings = project.config().workers.get(&source.name);
+            let asked = settings.and_then(|settings| settings.abi);
+            let shared = programs.shared.keys().position(|language| *language == source.language);
+            let (abi, component) = match shared {
+                Some(index) => (shared_abi(source, asked)?, index),
+                None => {
+                    let (abi, path) =
+                        program(project, &programs.of(project, source), source, asked, workshop)?;
                     let made = component(&format!("workers/{}.wasm", source.name), &path)?;
                     // Two routes of one program are one component.
                     let known = manifest.components.iter().position(|other| other.sha256 == made.sha256);
@@ -164,8 +281,43 @@ impl BuiltApp {
         let routes = Routes::new(&manifest)?;
         check_rewrites(&routes, &manifest.site)?;
         let assets = project.site().iter().map(|file| file.source.clone()).collect();
-        Ok(Self { manifest, assets, encodings: Vec::new(), components })
+        let files = app_files(project, &manifest.workers)?;
+        Ok(Self { manifest, assets, encodings: Vec::new(), components, files })
     }
+}
+
+/// The files of the folders that workers mount from the app.
+fn app_files(project: &Project, workers: &[Worker]) -> Result<Vec<AppFile>, BuildError> {
+    let mut files = BTreeSet::new();
+    for worker in workers {
+        for folder in worker.grants.mounts.iter().filter_map(|mount| mount.app.as_deref()) {
+            let failed = |source: io::Error| BuildError::Folder {
+                worker: worker.name.clone(),
+                folder: folder.to_owned(),
+                source,
+            };
+            let before = files.len();
+            for entry in WalkDir::new(project.dir().join(folder)) {
+                let entry = entry.map_err(|error| failed(error.into()))?;
+                if entry.file_type().is_file() {
+                    let below = entry.path().strip_prefix(project.dir()).unwrap_or(entry.path());
+                    let path = below.to_str().ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?;
+                    let (sha256, _) = hash(entry.path())?;
+                    let (path, source) = (path.to_owned(), entry.into_path());
+                    files.insert(AppFile { path, source, sha256 });
+                }
+            }
+            // An empty folder would not be in the image.
+            let is_packed = || files.iter().any(|file| Path::new(&file.path).starts_with(folder));
+            if files.len() == before && !is_packed() {
+                return Err(failed(io::Error::new(
+                    io::ErrorKind::NotFound,
+                    "expected files in it, found none",
+                )));
+            }
+        }
+    }
+    Ok(files.into_iter().collect())
 }
 
 /// A rewrite whose target is the same for all requests leads somewhere.
@@ -186,10 +338,6 @@ fn check_rewrites(routes: &Routes, site: &Site) -> Result<(), BuildError> {
         }
     }
     Ok(())
-}
-
-fn of_language(project: &Project, language: Language) -> impl Iterator<Item = &WorkerSource> {
-    project.workers().iter().filter(move |source| source.language == language)
 }
 
 fn worker(project: &Project, source: &WorkerSource, component: usize, abi: Abi) -> Worker {
@@ -213,34 +361,46 @@ fn component(file: &str, path: &Path) -> Result<Component, BuildError> {
     Ok(Component { file: file.to_owned(), size, sha256, wasi })
 }
 
-/// How the program of a `.wasm` file is spoken to, and where it lies as a
+/// How the program in the `.wasm` file `path` is spoken to, and where it lies as a
 /// component.
 fn program(
     project: &Project,
+    path: &Path,
     source: &WorkerSource,
     asked: Option<Abi>,
     workshop: &Workshop,
 ) -> Result<(Abi, PathBuf), BuildError> {
-    let path = project.dir().join(&source.path);
-    let wasm = fs_err::read(&path).map_err(BuildError::Read)?;
+    let wasm = fs_err::read(path).map_err(BuildError::Read)?;
     let invalid = |error| BuildError::Program { path: source.path.clone(), source: error };
     let program = abi::detect(&wasm).map_err(invalid)?;
+    // All programs of Wasm Workers Server speak its protocol; what exports a handler
+    // was made for wharf.
+    let is_command = !matches!(program, abi::Program::HttpComponent | abi::Program::AsyncHttpComponent);
+    let asked = asked.or((project.is_wws() && is_command).then_some(Abi::Wws));
     let abi = program.abi(asked).map_err(invalid)?;
     match program {
         abi::Program::HttpComponent | abi::Program::AsyncHttpComponent | abi::Program::CommandComponent => {
-            Ok((abi, path))
+            Ok((abi, path.to_owned()))
         }
+        abi::Program::GoModule => Ok((abi, path.to_owned())),
         abi::Program::CommandModule => Ok((abi, abi::adapt(&wasm, &workshop.components(), invalid)?)),
     }
 }
 
-/// Python workers are made into a component that speaks `wasi:http`.
-fn python_abi(source: &WorkerSource, asked: Option<Abi>) -> Result<Abi, BuildError> {
+/// What workers of a language are made into speaks this, and nothing else.
+fn shared_abi(source: &WorkerSource, asked: Option<Abi>) -> Result<Abi, BuildError> {
+    let own = if source.language == Language::Ruby { Abi::Cgi } else { Abi::Http };
     match asked {
-        None | Some(Abi::Http) => Ok(Abi::Http),
+        None => Ok(own),
+        Some(asked) if asked == own => Ok(own),
         Some(abi) => {
-            let expected = "a WebAssembly command";
-            let source_error = ProgramError::Abi { abi, expected, found: "a Python worker" };
+            let expected = "a WebAssembly program";
+            let found = match source.language {
+                Language::Python => "a Python worker",
+                Language::Ruby => "a Ruby worker",
+                _ => "a JavaScript worker",
+            };
+            let source_error = ProgramError::Abi { abi, expected, found };
             Err(BuildError::Program { path: source.path.clone(), source: source_error })
         }
     }
@@ -293,8 +453,7 @@ mod tests {
             fs_err::create_dir_all(path.parent().unwrap()).unwrap();
             fs_err::write(path, content).unwrap();
         }
-        let workshop =
-            Workshop { cache: folder.path().join("cache"), runtimes: folder.path().join("runtimes") };
+        let workshop = Workshop::new(folder.path().join("cache"), folder.path().join("runtimes"));
         let project = Project::open(&folder.path().join("project")).unwrap();
         BuiltApp::build(&project, &workshop, &|_| {})
     }
@@ -388,7 +547,7 @@ mod tests {
         ] {
             let error = built(&[("x.wasm", content), ("wharf.toml", settings)]).unwrap_err();
             assert_eq!(error.to_string(), "cannot load worker \"x.wasm\"");
-            let cause = std::error::Error::source(&error).unwrap().to_string();
+            let cause = Error::source(&error).unwrap().to_string();
             assert!(cause.ends_with(expected), "{cause}");
             assert!(error.hint().is_some());
         }

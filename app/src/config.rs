@@ -5,16 +5,18 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZero;
-use std::path::{Path, PathBuf};
+use std::path::{Component as PathPart, Path, PathBuf};
 
 use bytesize::ByteSize;
 use serde::Deserialize;
 
 use crate::abi::Abi;
+use crate::command::BuildCommand;
 use crate::grants::{Grants, Mounts, Outbound, StorePlaceError, Value, store};
 use crate::headers::HeaderRule;
 use crate::manifest::Limits;
 use crate::media_type::{self, MediaTypes};
+use crate::pattern::Pattern;
 use crate::redirects::Redirect;
 use crate::rules::{AddressPattern, RuleError};
 
@@ -143,14 +145,23 @@ impl SiteConfig {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WorkerConfig {
+    /// What it answers, in place of the path of its source: `"/[...path]"`.
+    pub route: Option<Pattern>,
+    /// Its program, where there is no source: a `.wasm` file below the project, or
+    /// what a registry has, `"registry.example/x@sha256:…"`.
+    pub component: Option<ComponentSource>,
+    /// What makes the file `component`: a command, or
+    /// `{ command = "cargo build --release", workdir = "_worker", watch = ["src"] }`.
+    pub build: Option<BuildCommand>,
     /// Environment variables of the guest: `A = "1"`, or from the host's
     /// environment, when it starts, `A = { from = "A" }`.
     pub env: BTreeMap<String, Value>,
     /// Folders of the host that the worker sees:
-    /// `[{ host = "/data", guest = "/data", write = true }]`. Default: none.
+    /// `[{ host = "/data", guest = "/data", write = true }]`; and folders of the project,
+    /// which go into images: `[{ app = "templates", guest = "/templates" }]`. Default: none.
     pub mounts: Mounts,
-    /// Where it may send HTTP requests: `["https://api.example.com"]`.
-    /// Default: nowhere.
+    /// Where it may send HTTP requests, and connect to by TCP:
+    /// `["https://api.example.com", "tcp://db.internal:5432"]`. Default: nowhere.
     pub outbound: Vec<Outbound>,
     /// Its key-value stores by name: a folder, `{ default = "/data/kv" }`, or a
     /// Redis server, `{ default = { from = "REDIS_URL" } }`. Default: none.
@@ -182,6 +193,38 @@ pub struct WorkerConfig {
     pub concurrency: Option<NonZero<u32>>,
     /// Requests that one instance answers, one after the other. Default: 1.
     pub reuse: Option<NonZero<u32>>,
+}
+
+/// Where a worker's program comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum ComponentSource {
+    /// A file: a path below the project.
+    File(String),
+    /// What a registry has, by its reference.
+    Registry(String),
+}
+
+impl TryFrom<String> for ComponentSource {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if !text.ends_with(".wasm") {
+            // It has a host and a path, at least.
+            return match text.split_once('/') {
+                Some((host, path)) if !host.is_empty() && !path.is_empty() => Ok(Self::Registry(text)),
+                _ => Err(format!(
+                    "{text:?}: expected the path of a .wasm file, or registry/repository@sha256:…"
+                )),
+            };
+        }
+        let is_below = Path::new(&text).components().all(|part| matches!(part, PathPart::Normal(_)));
+        if is_below {
+            Ok(Self::File(text))
+        } else {
+            Err(format!("{text:?}: expected a path below the project"))
+        }
+    }
 }
 
 /// The section `[image]`.
@@ -251,6 +294,14 @@ pub enum ConfigError {
         #[source]
         source: Box<toml::de::Error>,
     },
+    /// A command that makes nothing that is named.
+    #[error("worker {worker:?} in {} has a build command and no component", path.display())]
+    NoComponent {
+        /// The file.
+        path: PathBuf,
+        /// The worker.
+        worker: String,
+    },
     /// A key-value store is at no place for one. Not a cause with its line,
     /// where a password may be.
     #[error("cannot use key-value store {store:?} of worker {worker:?} in {}", path.display())]
@@ -273,6 +324,7 @@ impl ConfigError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Store { source, .. } => source.hint(),
+            Self::NoComponent { .. } => Some("name the file that it makes: component = \"x.wasm\"".into()),
             Self::Read(_) | Self::Parse { .. } => None,
         }
     }
@@ -293,6 +345,10 @@ impl Config {
         let config: Self = toml::from_str(&text)
             .map_err(|source| ConfigError::Parse { path: path.clone(), source: Box::new(source) })?;
         for (worker, settings) in &config.workers {
+            let makes_a_file = matches!(settings.component, Some(ComponentSource::File(_)));
+            if settings.build.is_some() && !makes_a_file {
+                return Err(ConfigError::NoComponent { path, worker: worker.clone() });
+            }
             store::check_fixed(&settings.kv).map_err(|(store, source)| ConfigError::Store {
                 path: path.clone(),
                 worker: worker.clone(),
@@ -377,7 +433,7 @@ mod tests {
     fn a_malformed_grant_is_refused_with_its_line() {
         let error = toml::from_str::<Config>("[workers.api]\noutbound = [\"api.example.com\"]").unwrap_err();
         assert!(error.to_string().contains("line 2"), "{error}");
-        assert!(error.to_string().contains("http:// or https://"), "{error}");
+        assert!(error.to_string().contains("http://, https:// or tcp://"), "{error}");
     }
 
     #[test]

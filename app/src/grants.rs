@@ -10,7 +10,7 @@ pub(crate) mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component as PathPart, Path, PathBuf};
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, MapAccess, Visitor};
@@ -26,7 +26,7 @@ pub struct Grants {
     /// Folders of the host that the worker sees.
     #[serde(skip_serializing_if = "Mounts::is_empty")]
     pub mounts: Mounts,
-    /// Where the worker may send HTTP requests.
+    /// Where the worker may send HTTP requests, and connect to by TCP.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outbound: Vec<Outbound>,
     /// Key-value stores (`wasi:keyvalue`) by the name that the worker opens:
@@ -68,6 +68,9 @@ pub struct HostVariable {
     /// setting. Default: no, a missing variable is an error.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
+    /// What stands for it where it is not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<String>,
 }
 
 impl Value {
@@ -82,10 +85,12 @@ impl Value {
     ) -> Result<Option<String>, MissingVariable> {
         match self {
             Self::Fixed(text) => Ok(Some(text.clone())),
-            Self::Host(HostVariable { from, optional }) => match variable(from) {
-                None if !optional => Err(MissingVariable(from.clone())),
-                value => Ok(value),
-            },
+            Self::Host(HostVariable { from, optional, default }) => {
+                match variable(from).or_else(|| default.clone()) {
+                    None if !optional => Err(MissingVariable(from.clone())),
+                    value => Ok(value),
+                }
+            }
         }
     }
 }
@@ -141,14 +146,20 @@ impl<'de> Deserialize<'de> for Value {
     }
 }
 
-/// A folder of the host that a worker sees.
+/// A folder that a worker sees: one of the host, or one of the project that goes into
+/// images with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mount {
     /// The host's folder: in a container a path of the container, most often a
     /// volume's. A relative path is one from the host's working directory,
     /// which in images is `/`.
+    #[serde(default, skip_serializing_if = "is_empty")]
     pub host: PathBuf,
+    /// In place of it, a folder of the project, in images below `/app/files`. It is
+    /// never written to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<PathBuf>,
     /// Where the worker sees it: an absolute path.
     pub guest: String,
     /// Whether the worker may write. Default: no.
@@ -161,12 +172,35 @@ pub struct Mount {
 #[serde(try_from = "Vec<Mount>")]
 pub struct Mounts(Vec<Mount>);
 
+fn is_empty(path: &Path) -> bool {
+    path.as_os_str().is_empty()
+}
+
+impl Mount {
+    /// Where the folder is, if those of the app lie in `files`.
+    #[must_use]
+    pub fn folder(&self, files: &Path) -> PathBuf {
+        match &self.app {
+            Some(path) => files.join(path),
+            None => self.host.clone(),
+        }
+    }
+}
+
 /// Why mounts are refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MountError {
     /// The host's folder has no name.
     #[error("mount of {guest:?}: expected the path of a folder as \"host\", found nothing")]
     Host {
+        /// Where the worker would see it.
+        guest: String,
+    },
+    /// The project's folder is none, or there are two folders, or it would be written to.
+    #[error(
+        "mount of {guest:?}: expected as \"app\" a folder below the project, without \"host\" and without write = true"
+    )]
+    App {
         /// Where the worker would see it.
         guest: String,
     },
@@ -202,7 +236,7 @@ impl TryFrom<Vec<Mount>> for Mounts {
 
     fn try_from(mounts: Vec<Mount>) -> Result<Self, MountError> {
         let mut places = BTreeSet::new();
-        for Mount { host, guest, .. } in &mounts {
+        for Mount { host, app, guest, write } in &mounts {
             let guest = guest.as_str();
             let names = guest.strip_prefix('/').map(|rest| rest.split('/'));
             let plain = names.is_some_and(|mut names| {
@@ -211,7 +245,12 @@ impl TryFrom<Vec<Mount>> for Mounts {
             if !plain {
                 return Err(MountError::Guest { guest: guest.to_owned() });
             }
-            if host == Path::new("") {
+            if let Some(app) = app {
+                let is_below = app.components().all(|part| matches!(part, PathPart::Normal(_)));
+                if *write || !is_empty(host) || is_empty(app) || !is_below {
+                    return Err(MountError::App { guest: guest.to_owned() });
+                }
+            } else if is_empty(host) {
                 return Err(MountError::Host { guest: guest.to_owned() });
             }
             if !places.insert(guest) {
@@ -264,7 +303,11 @@ mod tests {
     #[test]
     fn a_value_comes_from_the_host_by_name() {
         let host = |name: &str| (name == "SET").then(|| "secret".to_owned());
-        let variable = |from: &str, optional| Value::Host(HostVariable { from: from.into(), optional });
+        let variable =
+            |from: &str, optional| Value::Host(HostVariable { from: from.into(), optional, default: None });
+        let with_default =
+            Value::Host(HostVariable { from: "UNSET".into(), optional: false, default: Some("1".into()) });
+        assert_eq!(with_default.resolve(host), Ok(Some("1".into())));
         assert_eq!(variable("SET", false).resolve(host), Ok(Some("secret".into())));
         assert_eq!(variable("UNSET", true).resolve(host), Ok(None));
         assert_eq!(variable("UNSET", false).resolve(host), Err(MissingVariable("UNSET".into())));
@@ -281,5 +324,12 @@ mod tests {
         assert!(parse(twice).unwrap_err().contains("two mounts at \"/d\""));
         assert!(parse("mounts = [{ host = '', guest = '/d' }]").unwrap_err().contains("found nothing"));
         assert!(parse("mounts = [{ host = '/d', guest = '/d', writable = true }]").is_err());
+        assert!(parse("mounts = [{ app = 'data/a', guest = '/d' }]").is_ok());
+        for app in
+            ["app = '../a'", "app = '/a'", "app = ''", "app = 'a', host = '/b'", "app = 'a', write = true"]
+        {
+            let error = parse(&format!("mounts = [{{ {app}, guest = '/d' }}]")).unwrap_err();
+            assert!(error.contains("a folder below the project"), "{app}: {error}");
+        }
     }
 }

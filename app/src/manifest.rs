@@ -87,7 +87,7 @@ pub struct Asset {
     pub encodings: Vec<Encoding>,
 }
 
-/// One Wasm component.
+/// One Wasm component, or a core module that can't be made into one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Component {

@@ -4,13 +4,16 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
+use serde::Deserialize;
+
 /// Which request paths a worker answers: `/api/[id]`, `/docs/[...rest]`.
 ///
 /// Patterns are ordered by precedence, the more specific first: segment by
 /// segment a literal comes before a parameter, and a parameter before a rest.
 /// Patterns that match the same paths are equal, whatever their parameters'
 /// names.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Pattern(Vec<Segment>);
 
 #[derive(Clone, Debug)]
@@ -104,6 +107,14 @@ impl FromStr for Pattern {
             }
         }
         Ok(Self(segments))
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = InvalidPattern;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
     }
 }
 

@@ -2,26 +2,33 @@
 //!
 //! Zero configuration: `public/**` is the site, and every other source file
 //! in a worker's language is a worker at its path. Names that begin with `_`
-//! or `.` are private. Nothing is read here but names, `wharf.toml`, and the
-//! site's `_headers` and `_redirects`.
+//! or `.` are private. Nothing is read here but names, `wharf.toml`, `wharf.lock`,
+//! the site's `_headers` and `_redirects`, and of Go sources whether they are programs.
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
 
-use crate::config::{Config, ConfigError};
+use crate::config::{ComponentSource, Config, ConfigError};
+use crate::go;
 use crate::headers::{HEADERS_FILE, HeaderRule, parse_headers};
+use crate::language::Language;
+use crate::lock::{Lock, LockError};
 use crate::pattern::{InvalidPattern, Pattern};
 use crate::redirects::{REDIRECTS_FILE, Redirect, parse_redirects};
 use crate::rules::RuleError;
+use crate::wws::{self, WwsError};
 
 /// The folder of the site within a project.
 pub const SITE_FOLDER: &str = "public";
 
 /// Folders of other people's files, never searched for workers.
-const FOREIGN_FOLDERS: [&str; 4] = ["node_modules", "target", "venv", "__pycache__"];
+pub(crate) const FOREIGN_FOLDERS: [&str; 4] = ["node_modules", "target", "venv", "__pycache__"];
+
+/// A folder of other people's code that is part of the project: it can be imported, and
+/// holds no workers.
+const VENDOR_FOLDER: &str = "vendor";
 
 /// A project folder: what is in it, not yet built.
 #[derive(Clone, Debug)]
@@ -29,11 +36,13 @@ pub struct Project {
     dir: PathBuf,
     name: String,
     config: Config,
+    lock: Lock,
     site: Vec<SiteFile>,
     headers: Vec<HeaderRule>,
     redirects: Vec<Redirect>,
     workers: Vec<WorkerSource>,
-    python: Vec<String>,
+    files: Vec<String>,
+    is_wws: bool,
 }
 
 /// A file of the site.
@@ -50,21 +59,26 @@ pub struct SiteFile {
 pub struct WorkerSource {
     /// Path below the project without extension: `api/hello`.
     pub name: String,
-    /// Path below the project: `api/hello.py`.
+    /// Path below the project: `api/hello.py`; of a component in a registry its
+    /// reference.
     pub path: String,
     /// What it answers.
     pub pattern: Pattern,
     /// What it is written in.
     pub language: Language,
+    /// Where its program comes from.
+    pub origin: Origin,
 }
 
-/// What a worker is written in.
+/// Where a worker's program comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Language {
-    /// A component, made by whatever tool.
-    Wasm,
-    /// `def worker(request)`, made into a component by componentize-py.
-    Python,
+pub enum Origin {
+    /// A source that was found in the folder.
+    File,
+    /// A file that `wharf.toml` names, perhaps made by a command.
+    Named,
+    /// A registry.
+    Registry,
 }
 
 /// Why a folder is not a project.
@@ -82,6 +96,23 @@ pub enum ProjectError {
     /// The settings are wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The settings of Wasm Workers Server are wrong.
+    #[error(transparent)]
+    Wws(#[from] WwsError),
+    /// `wharf.lock` is wrong.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A worker has a source and a component.
+    #[error("worker {name:?} has the source {path:?} and a component in wharf.toml: expected one of them")]
+    Twice {
+        /// The worker.
+        name: String,
+        /// Its source.
+        path: String,
+    },
+    /// A Go source can't be read; the cause names it.
+    #[error("cannot read Go source")]
+    ReadSource(#[source] io::Error),
     /// `[workers."NAME"]` of `wharf.toml` names no worker.
     #[error("wharf.toml has settings for worker {name:?}, which does not exist: expected one of {known}")]
     UnknownWorker {
@@ -122,14 +153,6 @@ pub enum ProjectError {
         #[source]
         source: InvalidPattern,
     },
-    /// A language that this version can't build.
-    #[error("cannot build {path:?}: workers in {language} are not supported yet")]
-    Language {
-        /// The source.
-        path: String,
-        /// The language's name.
-        language: &'static str,
-    },
 }
 
 impl ProjectError {
@@ -143,15 +166,13 @@ impl ProjectError {
             Self::Empty(_) => {
                 Some("put files under public/, or write a worker: def worker(request) in index.py".into())
             }
-            Self::Language { path, .. } => {
-                let (folder, name) = path.rsplit_once('/').map_or(("", path.as_str()), |(f, n)| (f, n));
-                let slash = if folder.is_empty() { "" } else { "/" };
-                Some(format!(
-                    "build it to a wasi:http component (.wasm), or make it private: {folder}{slash}_{name}"
-                ))
-            }
             Self::Rule(error) => error.hint(),
             Self::Config(error) => error.hint(),
+            Self::Lock(error) => error.hint(),
+            Self::Wws(error) => error.hint(),
+            Self::Twice { path, .. } => Some(format!(
+                "make the source private by an underscore in front of its name ({path}), or remove `component`"
+            )),
             _ => None,
         }
     }
@@ -170,7 +191,8 @@ impl Project {
             Err(_) => return Err(ProjectError::NoFolder(dir.to_owned())),
         }
         let dir = fs_err::canonicalize(dir).map_err(ProjectError::Link)?;
-        let config = Config::read(&dir)?;
+        let mut config = Config::read(&dir)?;
+        let lock = Lock::read(&dir)?;
         // Not the folder's name: the same project gives the same image, wherever
         // it lies.
         let name = config.name.clone().unwrap_or_else(|| "app".into());
@@ -185,7 +207,16 @@ impl Project {
             redirects = parse_redirects(&text, &format!("{SITE_FOLDER}/{REDIRECTS_FILE}"))?;
         }
         redirects.extend_from_slice(config.site.redirect_rules()?);
-        let (workers, python) = sources(&dir)?;
+        let (mut workers, files) = sources(&dir)?;
+        let wws = wws::settings(&dir, &mut workers)?;
+        let is_wws = wws.is_some();
+        for (worker, (file, settings)) in wws.into_iter().flatten() {
+            if config.workers.contains_key(&worker) {
+                return Err(WwsError::Twice { worker, file }.into());
+            }
+            config.workers.insert(worker, settings);
+        }
+        configure(&mut workers, &config)?;
         if site.is_empty() && workers.is_empty() && redirects.is_empty() {
             return Err(ProjectError::Empty(dir));
         }
@@ -195,7 +226,7 @@ impl Project {
             let known: Vec<&str> = workers.iter().map(|worker| worker.name.as_str()).collect();
             return Err(ProjectError::UnknownWorker { name: name.clone(), known: known.join(", ") });
         }
-        Ok(Self { dir, name, config, site, headers, redirects, workers, python })
+        Ok(Self { dir, name, config, lock, site, headers, redirects, workers, files, is_wws })
     }
 
     /// The folder, absolute and without links.
@@ -214,6 +245,18 @@ impl Project {
     #[must_use]
     pub const fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Whether it is one of Wasm Workers Server, by its settings.
+    #[must_use]
+    pub const fn is_wws(&self) -> bool {
+        self.is_wws
+    }
+
+    /// What it is built with.
+    #[must_use]
+    pub const fn lock(&self) -> &Lock {
+        &self.lock
     }
 
     /// The files of the site, sorted by path.
@@ -240,19 +283,11 @@ impl Project {
         &self.workers
     }
 
-    /// All Python sources, private ones too: paths below the project, sorted.
+    /// All files that are neither the site's nor hidden nor other people's: paths below
+    /// the project, sorted.
     #[must_use]
-    pub fn python_files(&self) -> &[String] {
-        &self.python
-    }
-}
-
-impl fmt::Display for Language {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Wasm => "WebAssembly",
-            Self::Python => "Python",
-        })
+    pub fn files(&self) -> &[String] {
+        &self.files
     }
 }
 
@@ -286,7 +321,7 @@ fn take_rules(site: &mut Vec<SiteFile>, name: &str) -> Result<Option<Vec<u8>>, P
     fs_err::read(file.source).map(Some).map_err(ProjectError::ReadRules)
 }
 
-/// The workers of the project, and all its Python files.
+/// The workers of the project, and all its files.
 fn sources(dir: &Path) -> Result<(Vec<WorkerSource>, Vec<String>), ProjectError> {
     let searched = |entry: &DirEntry| {
         let name = entry.file_name().as_encoded_bytes();
@@ -295,49 +330,101 @@ fn sources(dir: &Path) -> Result<(Vec<WorkerSource>, Vec<String>), ProjectError>
         entry.depth() == 0 || !(name.starts_with(b".") || foreign && entry.file_type().is_dir())
     };
     let mut workers = Vec::new();
-    let mut python = Vec::new();
+    let mut files = Vec::new();
     for entry in WalkDir::new(dir).sort_by_file_name().into_iter().filter_entry(searched) {
         let entry = entry.map_err(ProjectError::Walk)?;
         if !entry.file_type().is_file() {
             continue;
         }
-        let extension = entry.path().extension().and_then(|extension| extension.to_str());
-        let language = match extension {
-            Some("wasm") => Ok(Language::Wasm),
-            Some("py") => Ok(Language::Python),
-            Some("js" | "mjs") => Err("JavaScript"),
-            Some("ts") => Err("TypeScript"),
-            Some("rb") => Err("Ruby"),
-            Some("go") => Err("Go"),
-            _ => continue,
-        };
         let path = relative(dir, entry.path())?;
-        if language == Ok(Language::Python) {
-            python.push(path.clone());
-        }
+        let name = path.rsplit('/').next().unwrap_or(&path);
+        let language = Language::of_file(name);
+        files.push(path.clone());
         if path.split('/').any(|part| part.starts_with('_')) {
             continue;
         }
-        let language =
-            language.map_err(|language| ProjectError::Language { path: path.clone(), language })?;
-        workers.push(WorkerSource::new(path, language)?);
+        // Other people's code, which comes with the project.
+        let is_vendored = path.split('/').any(|part| part == VENDOR_FOLDER);
+        let Some(language) = language.filter(|_| !is_vendored) else { continue };
+        if language == Language::Go && !is_go_program(entry.path())? {
+            continue;
+        }
+        workers.push(WorkerSource::of_file(path, language)?);
+    }
+    // A package is there to be imported.
+    let packages: Vec<&str> = files.iter().filter_map(|path| path.strip_suffix("/__init__.py")).collect();
+    let is_below =
+        |path: &str, package: &&str| path.strip_prefix(package).is_some_and(|rest| rest.starts_with('/'));
+    workers.retain(|worker| {
+        worker.language != Language::Python || !packages.iter().any(|package| is_below(&worker.path, package))
+    });
+    // A Rack application answers for its folder: what lies there is its own.
+    let applications: Vec<String> =
+        workers.iter().filter_map(|worker| worker.path.strip_suffix(RACKUP)).map(ToOwned::to_owned).collect();
+    workers.retain(|worker| {
+        !worker.path.ends_with(".rb") || !applications.iter().any(|folder| worker.path.starts_with(folder))
+    });
+    files.sort();
+    Ok((workers, files))
+}
+
+/// The file of a Rack application.
+const RACKUP: &str = "config.ru";
+
+/// Go's packages have files that are no programs.
+fn is_go_program(path: &Path) -> Result<bool, ProjectError> {
+    let text = fs_err::read(path).map_err(ProjectError::ReadSource)?;
+    Ok(go::is_program(&String::from_utf8_lossy(&text)))
+}
+
+/// Adds the workers that `wharf.toml` has components for, gives routes to those
+/// that it names, and sorts all by precedence.
+fn configure(workers: &mut Vec<WorkerSource>, config: &Config) -> Result<(), ProjectError> {
+    for (name, settings) in &config.workers {
+        let found = workers.iter().position(|worker| worker.name == *name);
+        let index = match (&settings.component, found) {
+            (Some(_), Some(index)) => {
+                return Err(ProjectError::Twice { name: name.clone(), path: workers[index].path.clone() });
+            }
+            (Some(component), None) => {
+                let (path, origin) = match component {
+                    ComponentSource::File(path) => (path.clone(), Origin::Named),
+                    ComponentSource::Registry(reference) => (reference.clone(), Origin::Registry),
+                };
+                let pattern = pattern_of(name, &path)?;
+                let (name, language) = (name.clone(), Language::Wasm);
+                workers.push(WorkerSource { name, path, pattern, language, origin });
+                workers.len() - 1
+            }
+            (None, Some(index)) => index,
+            // An unknown worker, which is said with those that there are.
+            (None, None) => continue,
+        };
+        if let Some(route) = &settings.route {
+            workers[index].pattern = route.clone();
+        }
     }
     workers.sort_by(|a, b| a.pattern.cmp(&b.pattern).then_with(|| a.path.cmp(&b.path)));
-    Ok((workers, python))
+    Ok(())
 }
 
 impl WorkerSource {
-    fn new(path: String, language: Language) -> Result<Self, ProjectError> {
+    pub(crate) fn of_file(path: String, language: Language) -> Result<Self, ProjectError> {
         let name = path.rsplit_once('.').map_or(path.as_str(), |(name, _)| name).to_owned();
-        let route = match name.as_str() {
-            "index" => "",
-            name => name.strip_suffix("/index").unwrap_or(name),
-        };
-        let pattern = format!("/{route}")
-            .parse()
-            .map_err(|source| ProjectError::Pattern { path: path.clone(), source })?;
-        Ok(Self { name, path, pattern, language })
+        let pattern = pattern_of(&name, &path)?;
+        Ok(Self { name, path, pattern, language, origin: Origin::File })
     }
+}
+
+/// The route of the worker `name`, whose source is at `path`.
+fn pattern_of(name: &str, path: &str) -> Result<Pattern, ProjectError> {
+    let route = match name {
+        "index" => "".to_owned(),
+        // A Rack application has routes of its own.
+        _ if path.ends_with(RACKUP) => format!("{}[...path]", path.trim_end_matches(RACKUP)),
+        name => name.strip_suffix("/index").unwrap_or(name).to_owned(),
+    };
+    format!("/{route}").parse().map_err(|source| ProjectError::Pattern { path: path.to_owned(), source })
 }
 
 fn stays_within(dir: &Path, entry: &DirEntry) -> Result<(), ProjectError> {

@@ -32,7 +32,9 @@ pub(crate) struct Global {
 /// The commands, one file each.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    New(commands::new::New),
     Serve(Box<commands::serve::Serve>),
+    Dev(commands::dev::Dev),
     Routes(commands::routes::Routes),
     Build(commands::build::Build),
     Images(commands::images::Images),

@@ -3,6 +3,7 @@
 pub(crate) mod build;
 pub(crate) mod compile;
 pub(crate) mod completions;
+pub(crate) mod dev;
 pub(crate) mod images;
 pub(crate) mod inspect;
 pub(crate) mod kube;
@@ -10,6 +11,7 @@ pub(crate) mod load;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod man;
+pub(crate) mod new;
 pub(crate) mod node;
 pub(crate) mod prune;
 pub(crate) mod pull;
@@ -33,6 +35,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let global = arguments.global;
     match arguments.command {
         Command::Serve(args) => serve::run(&args, &global),
+        Command::New(args) => new::run(&args),
+        Command::Dev(args) => dev::run(&args, &global),
         Command::Routes(args) => routes::run(&args, &global),
         Command::Build(args) => build::run(&args, &global),
         Command::Images(args) => images::run(&args),

@@ -15,6 +15,8 @@
 //!
 //! Whatever goes wrong, the answer is that git knows nothing: no build fails for it.
 
+mod remote;
+
 use std::ffi::{OsStr, OsString};
 use std::path::{self, Component, Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -23,6 +25,8 @@ use std::thread;
 use url::Url;
 use wharf_app::SITE_FOLDER;
 use wharf_sbom::Source;
+
+pub(crate) use self::remote::{Clone, Remote};
 
 /// Appended to the revision of a folder that differs from it.
 const DIRTY: &str = "-dirty";

@@ -141,7 +141,11 @@ impl Packing<'_> {
 
     fn workers(&self) -> Vec<Entry> {
         let described = self.app.manifest.components.iter().zip(&self.app.components);
-        described.map(|(component, file)| below_app(&component.file, file, component.sha256)).collect()
+        let components =
+            described.map(|(component, file)| below_app(&component.file, file, component.sha256));
+        let files = self.app.files.iter();
+        let files = files.map(|file| below_app(&format!("files/{}", file.path), &file.source, file.sha256));
+        components.chain(files).collect()
     }
 
     fn site(&self) -> Vec<Entry> {

@@ -10,7 +10,7 @@ use anyhow::Result;
 use serde::Serialize;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
-use wharf_app::{BuildError, PrecompressError, ProjectError, PythonError};
+use wharf_app::{BuildError, LockError, PrecompressError, ProjectError, ToolError};
 use wharf_host::{AppError, BindError, CodeCacheError, CompileError, Log};
 use wharf_images::signature::KeyError;
 use wharf_images::{
@@ -85,6 +85,13 @@ pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if is_plain(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
 }
 
+/// The same of a text of several lines.
+pub(crate) fn plain_lines(text: &str) -> String {
+    let safe =
+        |c: char| if is_plain(c) || matches!(c, '\n' | '\t') { c } else { char::REPLACEMENT_CHARACTER };
+    text.chars().map(safe).collect()
+}
+
 /// A number of bytes for people.
 pub(crate) fn size(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()
@@ -101,19 +108,23 @@ pub(crate) fn print_error(error: &anyhow::Error) {
     if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
         return;
     }
-    eprintln!("error: {error}");
+    eprintln!("{}", error_text(error));
+}
+
+/// The same as text.
+pub(crate) fn error_text(error: &anyhow::Error) -> String {
+    let mut lines = vec![format!("error: {error}")];
     let mut last = error.to_string();
     for cause in error.chain().skip(1) {
         let text = cause.to_string();
         // Some libraries repeat the cause in their own text.
         if !last.contains(&text) {
-            eprintln!("  caused by: {}", text.trim_end().replace('\n', "\n    "));
+            lines.push(format!("  caused by: {}", text.trim_end().replace('\n', "\n    ")));
         }
         last = text;
     }
-    if let Some(hint) = error.chain().find_map(hint) {
-        eprintln!("hint: {hint}");
-    }
+    lines.extend(error.chain().find_map(hint).map(|hint| format!("hint: {hint}")));
+    lines.join("\n")
 }
 
 fn hint(error: &(dyn Error + 'static)) -> Option<String> {
@@ -134,14 +145,15 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         KeyError,
         KubernetesError,
         LayoutError,
+        LockError,
         NoNativeHost,
         NoSignature,
         NodeError,
         PrecompressError,
         ProjectError,
-        PythonError,
         RegistryError,
         TargetError,
+        ToolError,
         UnpackError
     )
 }

@@ -10,14 +10,29 @@ use wharf_app::Workshop;
 use wharf_host::CodeCache;
 use wharf_images::Layout;
 
+use crate::components::Registries;
+use crate::ruby::Ruby;
+
 /// The folders of this user, by the XDG base directory specification.
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
     store: PathBuf,
     cache: PathBuf,
     runtimes: PathBuf,
+    commands: Commands,
     /// Locks on what this process uses until it ends.
     kept: Arc<Mutex<Vec<fs_err::File>>>,
+}
+
+/// Whose build commands run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Commands {
+    /// Those of projects on this machine.
+    Local,
+    /// Those of all projects, as the user asked for.
+    All,
+    /// Nobody's: the project is from elsewhere.
+    None,
 }
 
 /// The file in the cache that its users lock, and alone who removes from it.
@@ -44,7 +59,21 @@ impl Places {
     }
 
     pub(crate) fn new(store: PathBuf, cache: PathBuf, runtimes: PathBuf) -> Self {
-        Self { store, cache, runtimes, kept: Arc::default() }
+        Self { store, cache, runtimes, commands: Commands::Local, kept: Arc::default() }
+    }
+
+    /// The same, where projects from elsewhere may run commands too if `allowed`.
+    pub(crate) fn allowing_commands(self, allowed: bool) -> Self {
+        Self { commands: if allowed { Commands::All } else { self.commands }, ..self }
+    }
+
+    /// The same, for a project from elsewhere.
+    pub(crate) fn distrusting(&self) -> Self {
+        let commands = match self.commands {
+            Commands::All => Commands::All,
+            Commands::Local | Commands::None => Commands::None,
+        };
+        Self { commands, ..self.clone() }
     }
 
     /// The local store of images, made when first asked for.
@@ -54,7 +83,10 @@ impl Places {
 
     /// Where builds find tools and keep components.
     pub(crate) fn workshop(&self) -> Workshop {
-        Workshop { cache: self.cache.clone(), runtimes: self.runtimes.clone() }
+        let registry = Arc::new(Registries);
+        let may_run_commands = self.commands != Commands::None;
+        let workshop = Workshop::new(self.cache.clone(), self.runtimes.clone());
+        Workshop { registry, ruby: Arc::new(Ruby), may_run_commands, ..workshop }
     }
 
     /// Machine code of components.

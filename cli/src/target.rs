@@ -1,14 +1,18 @@
-//! TARGET of the command line: a project folder, an OCI layout, a saved
+//! TARGET of the command line: a project folder, a git URL, an OCI layout, a saved
 //! archive, or an image of the local store. And from any of them, an app that
 //! the host can load.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
-use wharf_app::{BuiltApp, MANIFEST_FILE, Manifest, Project, Sha256, Step};
+use wharf_app::{BuiltApp, MANIFEST_FILE, Manifest, Progress as BuildProgress, Project, Sha256, Step};
 use wharf_host::{AppSource, Compiler, CompilerTarget, HostCode};
 use wharf_images::{Descriptor, Layout, Platform, Reference, UnpackOptions};
 
+use crate::git::{Clone, Remote};
+use crate::output::plain;
 use crate::places::Places;
 use crate::progress::Progress;
 
@@ -18,6 +22,8 @@ pub(crate) const LARGEST_IMAGE: u64 = 16 << 30;
 /// What a TARGET turned out to be.
 pub(crate) enum Target {
     Project(Box<Project>),
+    /// A project of a git repository; its copy goes when this does.
+    Cloned(Box<Project>, #[allow(dead_code)] Clone),
     Image(Layout, Descriptor),
     /// An archive, loaded into a layout that goes when this does.
     Archive(Layout, Descriptor, #[allow(dead_code)] tempfile::TempDir),
@@ -31,12 +37,19 @@ pub(crate) struct TargetError(PathBuf);
 impl TargetError {
     #[allow(clippy::unnecessary_wraps)]
     pub(crate) fn hint(&self) -> Option<String> {
-        Some("give a project folder, an OCI layout, a saved archive, or the name of an image".into())
+        Some(
+            "give a project folder, a git URL, an OCI layout, a saved archive, or the name of an image"
+                .into(),
+        )
     }
 }
 
 impl Target {
     pub(crate) fn find(text: &str, places: &Places) -> Result<Self> {
+        if let Some(remote) = Remote::parse(text)? {
+            let clone = remote.fetch()?;
+            return Ok(Self::Cloned(Box::new(Project::open(clone.folder())?), clone));
+        }
         let path = Path::new(text);
         if path.join("oci-layout").is_file() {
             let layout = Layout::open(path)?;
@@ -74,6 +87,7 @@ impl Target {
         let _caches = places.use_caches();
         match self {
             Self::Project(project) => project_source(project, places, progress),
+            Self::Cloned(project, _) => project_source(project, &places.distrusting(), progress),
             Self::Image(layout, image) | Self::Archive(layout, image, _) => {
                 image_source(layout, image, places, progress)
             }
@@ -85,6 +99,7 @@ impl Target {
         let _caches = places.use_caches();
         match self {
             Self::Project(project) => Ok(build(project, places, progress)?.manifest),
+            Self::Cloned(project, _) => Ok(build(project, &places.distrusting(), progress)?.manifest),
             Self::Image(layout, image) | Self::Archive(layout, image, _) => {
                 Ok(Manifest::read(&unpacked(layout, image, places, progress)?.join(MANIFEST_FILE))?)
             }
@@ -94,11 +109,34 @@ impl Target {
 
 /// Builds a project, telling of steps that take long.
 pub(crate) fn build(project: &Project, places: &Places, progress: &Progress) -> Result<BuiltApp> {
-    let app = BuiltApp::build(project, &places.workshop(), &|Step::Componentize(language, count)| {
-        let workers = if count == 1 { "worker" } else { "workers" };
-        progress.step(format!("building {count} {language} {workers}"));
+    // What is under way, each with how often.
+    let running = Mutex::new(BTreeMap::<String, usize>::new());
+    let app = BuiltApp::build(project, &places.workshop(), &|change| {
+        let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
+        match change {
+            BuildProgress::Begins(step) => *running.entry(words(step)).or_default() += 1,
+            BuildProgress::Ended(step) => {
+                let step = words(step);
+                match running.get_mut(&step) {
+                    Some(count) if *count > 1 => *count -= 1,
+                    _ => _ = running.remove(&step),
+                }
+            }
+        }
+        if !running.is_empty() {
+            progress.step(running.keys().map(String::as_str).collect::<Vec<_>>().join(", "));
+        }
     })?;
     Ok(app)
+}
+
+fn words(step: &Step) -> String {
+    match step {
+        Step::Componentize(language, 1) => format!("building a {language} worker"),
+        Step::Componentize(language, count) => format!("building {count} {language} workers"),
+        Step::Command(worker) => format!("running the build command of {}", plain(worker)),
+        Step::Fetch(reference) => format!("fetching {}", plain(reference)),
+    }
 }
 
 fn project_source(project: &Project, places: &Places, progress: &Progress) -> Result<AppSource> {
@@ -111,7 +149,7 @@ fn project_source(project: &Project, places: &Places, progress: &Progress) -> Re
         }
         code.ensure(&compiler, &component.sha256, wasm)?;
     }
-    Ok(AppSource::live(app.manifest, app.assets, code.code_dir(&compiler)))
+    Ok(AppSource::live(project.dir().to_owned(), app.manifest, app.assets, code.code_dir(&compiler)))
 }
 
 fn image_source(

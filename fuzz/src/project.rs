@@ -21,7 +21,7 @@ pub fn build(files: &[(&str, &[u8])]) {
             return check(&error);
         }
     };
-    let workshop = Workshop { cache: folder.path().join("cache"), runtimes: folder.path().join("runtimes") };
+    let workshop = Workshop::new(folder.path().join("cache"), folder.path().join("runtimes"));
     let built = match BuiltApp::build(&project, &workshop, &|_| {}) {
         Ok(built) => built,
         Err(error) => {

@@ -9,7 +9,6 @@ use http::header::{ACCEPT, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
-use wasmtime::component::Component;
 use wharf_app::{
     Abi, Found, MANIFEST_FILE, Manifest, ManifestError, Reads, RouteError, Routes, Target, is_harmless,
 };
@@ -38,6 +37,8 @@ pub struct AppSource {
     pub manifest: Manifest,
     /// The contents of its static files.
     pub site: SiteRoot,
+    /// Where the folders are that workers mount from the app.
+    pub files: PathBuf,
     /// The machine code of its components.
     pub code: HostCode,
 }
@@ -125,14 +126,14 @@ impl AppSource {
     pub fn sealed(dir: &Path, code: HostCode) -> Result<Self, AppError> {
         let manifest = Manifest::read(&dir.join(MANIFEST_FILE))
             .map_err(|source| AppError::Manifest { dir: dir.to_owned(), source })?;
-        Ok(Self { manifest, site: SiteRoot::Sealed(dir.join("site")), code })
+        Ok(Self { manifest, site: SiteRoot::Sealed(dir.join("site")), files: dir.join("files"), code })
     }
 
-    /// A project: its manifest, the site's files in the manifest's order, and
+    /// The project in `dir`: its manifest, the site's files in the manifest's order, and
     /// the folder of its code.
     #[must_use]
-    pub const fn live(manifest: Manifest, files: Vec<PathBuf>, code: CodeDir) -> Self {
-        Self { manifest, site: SiteRoot::Live(files), code: HostCode::Image(code) }
+    pub const fn live(dir: PathBuf, manifest: Manifest, site: Vec<PathBuf>, code: CodeDir) -> Self {
+        Self { manifest, site: SiteRoot::Live(site), files: dir, code: HostCode::Image(code) }
     }
 }
 
@@ -142,21 +143,21 @@ impl App {
     /// # Errors
     /// [`AppError`]: something that the manifest names is missing or malformed.
     pub fn load(runtime: &Runtime, source: AppSource) -> Result<Self, AppError> {
-        let AppSource { manifest, site, code } = source;
+        let AppSource { manifest, site, files, code } = source;
         let routes = Routes::new(&manifest)?;
         let headers = SiteHeaders::new(&manifest.site.headers)?;
         let asks_for_host = !headers.is_empty() || !manifest.site.redirects.is_empty();
-        let mut granter = Granter::new(&site);
+        let mut granter = Granter::new(&site, &files);
         let grants = manifest.workers.iter().map(|worker| granter.grants(worker));
         let grants = grants.collect::<Result<Vec<_>, _>>()?;
         let site = Site::open(site, &manifest.site.files).map_err(AppError::Site)?;
-        let components = manifest.components.iter().map(|component| code.load(runtime, component));
-        let components = components.collect::<Result<Vec<Component>, _>>()?;
-        let shared = Arc::new(Shared::new(components.clone()).map_err(AppError::Thread)?);
+        let programs = manifest.components.iter().map(|component| code.load(runtime, component));
+        let programs = programs.collect::<Result<Vec<_>, _>>()?;
+        let shared = Arc::new(Shared::new(programs.clone()).map_err(AppError::Thread)?);
         let workers = manifest.workers.iter().zip(grants).enumerate().map(|(index, (worker, grants))| {
-            let component = &components[worker.component];
+            let program = &programs[worker.component];
             let wasi = manifest.components[worker.component].wasi;
-            Worker::new(index, worker.clone(), (component, wasi), grants, Arc::clone(&shared)).map_err(
+            Worker::new(index, worker.clone(), (program, wasi), grants, Arc::clone(&shared)).map_err(
                 |error| AppError::Worker {
                     source_file: worker.source.clone(),
                     abi: worker.abi,

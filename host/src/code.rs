@@ -5,6 +5,7 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 use wasmtime::component::Component;
+use wasmtime::{Engine, Module};
 use wharf_app::{Component as Description, InvalidSha256, Sha256, Wasi};
 
 use crate::engine::Runtime;
@@ -12,6 +13,14 @@ use crate::engine::Runtime;
 /// Names the environment variable by which the shim hands code over:
 /// `SHA256=FD` pairs with commas between them.
 const FDS_VARIABLE: &str = "WHARF_AOT_FDS";
+
+/// What an engine runs.
+#[derive(Clone)]
+pub(crate) enum Code {
+    Component(Component),
+    /// Of WASI preview 1.
+    Module(Module),
+}
 
 /// A folder of machine code: `SHA256-OF-THE-COMPONENT.cwasm`.
 #[derive(Clone, Debug)]
@@ -55,6 +64,23 @@ pub enum CodeError {
     Variable(String),
 }
 
+impl Code {
+    pub(crate) fn engine(&self) -> &Engine {
+        match self {
+            Self::Component(component) => component.engine(),
+            Self::Module(module) => module.engine(),
+        }
+    }
+
+    /// Gives back what is kept for a further instance; `false`: there was nothing.
+    pub(crate) fn release_unused_memory(&self) -> bool {
+        match self {
+            Self::Component(component) => component.release_unused_memory(),
+            Self::Module(module) => module.release_unused_memory(),
+        }
+    }
+}
+
 impl CodeDir {
     /// The code in the folder `dir`.
     ///
@@ -71,7 +97,7 @@ impl CodeDir {
         self.0.join(format!("{sha256}.cwasm"))
     }
 
-    pub(crate) fn load(&self, runtime: &Runtime, component: &Description) -> Result<Component, CodeError> {
+    pub(crate) fn load(&self, runtime: &Runtime, component: &Description) -> Result<Code, CodeError> {
         let path = self.path(&component.sha256);
         if !path.is_file() {
             return Err(CodeError::Missing { sha256: component.sha256, place: self.0.display().to_string() });
@@ -104,7 +130,7 @@ impl HostCode {
         descriptors.collect::<Result<_, _>>().map(Self::Descriptors)
     }
 
-    pub(crate) fn load(&self, runtime: &Runtime, component: &Description) -> Result<Component, CodeError> {
+    pub(crate) fn load(&self, runtime: &Runtime, component: &Description) -> Result<Code, CodeError> {
         match self {
             Self::Image(dir) => dir.load(runtime, component),
             Self::Descriptors(_) => load(runtime, component.wasi, &self.path(&component.sha256)?),
@@ -127,7 +153,7 @@ impl HostCode {
     }
 }
 
-fn load(runtime: &Runtime, wasi: Wasi, path: &Path) -> Result<Component, CodeError> {
+fn load(runtime: &Runtime, wasi: Wasi, path: &Path) -> Result<Code, CodeError> {
     let failed = |error: wasmtime::Error| CodeError::Load { path: path.to_owned(), source: error.into() };
     let engine = runtime.engine(wasi).map_err(failed)?;
     // SAFETY: the file is machine code that runs with this process's rights.
@@ -135,7 +161,13 @@ fn load(runtime: &Runtime, wasi: Wasi, path: &Path) -> Result<Component, CodeErr
     // the root-owned cache of the node (by the shim's descriptor), the image
     // of the program, or the user's own cache. Nobody changes it in place:
     // writers make a new file and rename it.
-    unsafe { Component::deserialize_file(engine, path) }.map_err(failed)
+    let code = unsafe {
+        match wasi {
+            Wasi::V01 => Module::deserialize_file(engine, path).map(Code::Module),
+            Wasi::V02 | Wasi::V03 => Component::deserialize_file(engine, path).map(Code::Component),
+        }
+    };
+    code.map_err(failed)
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl Runtime {
     /// The engine for components of `wasi`.
     pub(crate) fn engine(&self, wasi: Wasi) -> wasmtime::Result<&Engine> {
         match (wasi, self.concurrent.get()) {
-            (Wasi::V02, _) => Ok(&self.engine),
+            (Wasi::V01 | Wasi::V02, _) => Ok(&self.engine),
             (Wasi::V03, Some(engine)) => Ok(engine),
             (Wasi::V03, None) => {
                 let engine = pooled(wasi)?;
@@ -266,10 +266,9 @@ mod compiler {
             // model, Binary.md: 0 is a core module, 1 a component).
             let code = match wasm.get(..8) {
                 Some([0, b'a', b's', b'm', _, _, 1, 0]) => match wharf_app::wasi_of(&wasm) {
-                    Wasi::V02 => self.engine.precompile_component(&wasm),
                     Wasi::V03 => self.concurrent.precompile_component(&wasm),
+                    Wasi::V01 | Wasi::V02 => self.engine.precompile_component(&wasm),
                 },
-                // Only plain programs are modules: the host of an app refuses them.
                 Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => self.engine.precompile_module(&wasm),
                 _ => return Err(CompileError::NotWasm { file }),
             };

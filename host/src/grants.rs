@@ -13,6 +13,7 @@ mod environment;
 mod key_value;
 mod mounts;
 mod resolver;
+mod sockets;
 
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -28,12 +29,13 @@ use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error as HttpError, ForbiddenHeaderFilter, RequestOptions, WasiBody,
     WasiHttpHooks,
 };
-use wharf_app::{MissingVariable, Worker};
+use wharf_app::{MissingVariable, Outbound, Worker};
 
 use self::egress::{Egress, TlsError};
 use self::key_value::{KeyValue, Network, Stores};
 use self::mounts::{MountError, Writable};
 use self::resolver::Resolver;
+use self::sockets::Sockets;
 use crate::app::SiteRoot;
 
 pub(crate) use self::key_value::StoreError;
@@ -50,6 +52,8 @@ const DENIALS_TOLD: u8 = 4;
 /// Opens what the workers of one app are granted.
 pub(crate) struct Granter<'a> {
     site: &'a SiteRoot,
+    /// Where the app's own folders are.
+    files: &'a Path,
     variable: fn(&str) -> Option<String>,
     resolver: Arc<Resolver>,
     stores: Stores,
@@ -67,6 +71,8 @@ pub(crate) struct Grants {
     key_value: KeyValue,
     /// `None`: all outbound requests are denied.
     egress: Option<Arc<Egress>>,
+    /// `None`: there are no sockets.
+    sockets: Option<Arc<Sockets>>,
 }
 
 /// One instance's hold on what its worker is granted.
@@ -144,14 +150,25 @@ impl GrantError {
 }
 
 impl<'a> Granter<'a> {
-    /// For an app whose static files are those of `site`; variables are
+    /// For an app whose static files are those of `site`, and whose folders for workers
+    /// lie in `files`; variables are
     /// looked up in this process's environment.
-    pub(crate) fn new(site: &'a SiteRoot) -> Self {
-        Self::with_environment(site, |name| std::env::var(name).ok())
+    pub(crate) fn new(site: &'a SiteRoot, files: &'a Path) -> Self {
+        Self::with_environment((site, files), |name| std::env::var(name).ok())
     }
 
-    pub(crate) fn with_environment(site: &'a SiteRoot, variable: fn(&str) -> Option<String>) -> Self {
-        Self { site, variable, resolver: Arc::default(), stores: Stores::default(), writable: Vec::new() }
+    pub(crate) fn with_environment(
+        (site, files): (&'a SiteRoot, &'a Path),
+        variable: fn(&str) -> Option<String>,
+    ) -> Self {
+        Self {
+            site,
+            files,
+            variable,
+            resolver: Arc::default(),
+            stores: Stores::default(),
+            writable: Vec::new(),
+        }
     }
 
     /// Opens what `worker` is granted.
@@ -168,9 +185,10 @@ impl<'a> Granter<'a> {
         let config = environment::resolve(&granted.config, variable).map_err(|(key, source)| {
             GrantError::Variable { worker: name(), setting: format!("config {key:?}"), source }
         })?;
-        let filesystem = mounts::open(&granted.mounts, self.site).map_err(|(folder, source)| {
-            GrantError::Mount { worker: name(), folder: folder.display().to_string(), source }
-        })?;
+        let filesystem =
+            mounts::open(&granted.mounts, (self.site, self.files)).map_err(|(folder, source)| {
+                GrantError::Mount { worker: name(), folder: folder.display().to_string(), source }
+            })?;
         self.writable.extend(mounts::writable(&worker.name, &granted.mounts));
         let place = |name: &str| variable(name).filter(|place| !place.is_empty());
         let places = environment::resolve(&granted.kv, place).map_err(|(key, source)| {
@@ -197,15 +215,16 @@ impl<'a> Granter<'a> {
             source,
         })?;
         let egress = match granted.outbound.as_slice() {
-            [] => None,
-            entries => {
+            entries if !entries.iter().all(Outbound::is_tcp) => {
                 let egress = Egress::new(entries.to_vec(), Arc::clone(&self.resolver), certificates)
                     .map_err(|source| GrantError::Tls { worker: name(), source })?;
                 Some(Arc::new(egress))
             }
+            _ => None,
         };
+        let sockets = Sockets::new(&worker.name, &granted.outbound, &self.resolver);
         let config = config.into_iter().collect();
-        Ok(Arc::new(Grants { worker: name(), env, filesystem, config, key_value, egress }))
+        Ok(Arc::new(Grants { worker: name(), env, filesystem, config, key_value, egress, sockets }))
     }
 }
 
@@ -224,8 +243,17 @@ impl Grants {
         if !self.env.is_empty() {
             builder.envs(&self.env);
         }
-        // As every address is denied there is nothing that a socket is good for.
-        builder.allow_tcp(false).allow_udp(false);
+        self.network(builder);
+    }
+
+    /// Adds what TCP is granted, for those who add the environment variables
+    /// themselves.
+    pub(crate) fn network(&self, builder: &mut WasiCtxBuilder) {
+        match &self.sockets {
+            Some(sockets) => sockets.allow(builder),
+            // As every address is denied there is nothing that a socket is good for.
+            None => _ = builder.allow_tcp(false).allow_udp(false),
+        }
     }
 
     /// The environment variables by name.
@@ -246,12 +274,13 @@ impl Grants {
     }
 }
 
-/// Lets guests import `wasi:config` and `wasi:keyvalue`. All may: who was
-/// granted nothing finds nothing there.
+/// Lets guests import `wasi:config` and `wasi:keyvalue`, and look names up. All
+/// may: who was granted nothing finds nothing there.
 pub(crate) fn add_to_linker<T: GrantsView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     wasmtime_wasi_config::add_to_linker(linker, |state: &mut T| {
         WasiConfig::new(&state.granted().0.grants.config)
     })?;
+    sockets::add_to_linker(linker)?;
     key_value::add_to_linker(linker)
 }
 

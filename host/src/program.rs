@@ -150,7 +150,13 @@ impl Program {
             limits: Limits::default(),
             reuse: 1,
         });
-        Running::Serves(Box::new(AppSource { manifest, site: SiteRoot::Sealed(PathBuf::from("/")), code }))
+        let root = PathBuf::from("/");
+        Running::Serves(Box::new(AppSource {
+            manifest,
+            site: SiteRoot::Sealed(root.clone()),
+            files: root,
+            code,
+        }))
     }
 
     fn context(&self) -> Result<WasiCtxBuilder, ProgramError> {

@@ -6,7 +6,8 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use wasmtime::Engine;
-use wasmtime::component::Component;
+
+use crate::code::Code;
 
 /// Time that a guest may keep a thread before another has its turn.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
@@ -28,10 +29,10 @@ pub(crate) struct Ticker {
 pub(crate) struct Running(Arc<AtomicUsize>);
 
 impl Ticker {
-    pub(crate) fn start(components: Vec<Component>) -> std::io::Result<Self> {
+    pub(crate) fn start(code: Vec<Code>) -> std::io::Result<Self> {
         let (running, used) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let mut engines: Vec<Engine> = Vec::new();
-        for engine in components.iter().map(Component::engine) {
+        for engine in code.iter().map(Code::engine) {
             if !engines.iter().any(|other| Engine::same(other, engine)) {
                 engines.push(engine.clone());
             }
@@ -52,7 +53,7 @@ impl Ticker {
                     match REST.checked_sub(since.elapsed()) {
                         Some(left) if !left.is_zero() => thread::park_timeout(left),
                         // A slot at a time: a guest that begins meanwhile needs the clock.
-                        _ if components.iter().any(Component::release_unused_memory) => {}
+                        _ if code.iter().any(Code::release_unused_memory) => {}
                         _ => rest = None,
                     }
                 } else {

@@ -40,6 +40,7 @@ use self::command::Command;
 use self::handler::Handler;
 use self::instance::{Idle, Instance};
 use crate::body::Body;
+use crate::code::Code;
 use crate::engine::MAX_INSTANCES;
 use crate::grants::{self, Grants};
 use crate::metrics::Held;
@@ -112,10 +113,10 @@ enum Failure {
 type GuestResponse = Result<Response<HyperOutgoingBody>, ErrorCode>;
 
 impl Shared {
-    /// For workers of these components.
-    pub(crate) fn new(components: Vec<Component>) -> io::Result<Self> {
+    /// For workers of these programs.
+    pub(crate) fn new(code: Vec<Code>) -> io::Result<Self> {
         Ok(Self {
-            ticker: Ticker::start(components)?,
+            ticker: Ticker::start(code)?,
             slots: Arc::new(Semaphore::new(MAX_INSTANCES as usize)),
             idle: Idle::default(),
             memory: Arc::new(Semaphore::new(MOST_HELD)),
@@ -123,13 +124,12 @@ impl Shared {
     }
 }
 
-impl Worker {
-    pub(crate) fn new(
-        index: usize,
-        description: Description,
-        (component, wasi): (&Component, Wasi),
-        grants: Arc<Grants>,
-        shared: Arc<Shared>,
+impl Program {
+    fn of_component(
+        component: &Component,
+        wasi: Wasi,
+        description: &Description,
+        grants: &Grants,
     ) -> wasmtime::Result<Self> {
         let mut linker = Linker::new(component.engine());
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
@@ -141,9 +141,24 @@ impl Worker {
         }
         grants::add_to_linker(&mut linker)?;
         let pre = linker.instantiate_pre(component)?;
-        let program = match Command::new(&description, &grants, &pre)? {
-            Some(command) => Program::Command(command),
-            None => Program::Http(Handler::new(pre, wasi)?),
+        Ok(match Command::new(description, grants, &pre)? {
+            Some(command) => Self::Command(command),
+            None => Self::Http(Handler::new(pre, wasi)?),
+        })
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(
+        index: usize,
+        description: Description,
+        (code, wasi): (&Code, Wasi),
+        grants: Arc<Grants>,
+        shared: Arc<Shared>,
+    ) -> wasmtime::Result<Self> {
+        let program = match code {
+            Code::Component(component) => Program::of_component(component, wasi, &description, &grants)?,
+            Code::Module(module) => Program::Command(Command::of_module(&description, &grants, module)?),
         };
         let name = HeaderValue::try_from(encode(&description.name))?;
         let turns = Arc::new(Semaphore::new(description.limits.concurrency.max(1) as usize));

@@ -72,7 +72,12 @@ fn app(grants: &str, env: &[(&str, Value)]) -> Manifest {
 
 fn load(grants: &str, env: &[(&str, Value)]) -> Result<App, AppError> {
     let manifest = app(grants, env);
-    let source = AppSource::live(manifest, Vec::new(), GUEST.cache.code_dir(&GUEST.compiler));
+    let source = AppSource::live(
+        std::path::PathBuf::new(),
+        manifest,
+        Vec::new(),
+        GUEST.cache.code_dir(&GUEST.compiler),
+    );
     App::load(&Runtime::new().unwrap(), source)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
-use wharf_app::{BuiltApp, COMPONENTIZE_PY, Language, Project, Sha256};
+use wharf_app::{BuiltApp, Language, Project, Sha256, default_release};
 
 use crate::package::{Package, read};
 use crate::{npm, python, wasm};
@@ -34,6 +34,18 @@ pub(crate) struct Worker {
     pub(crate) packages: BTreeSet<String>,
 }
 
+/// What made the component of a language's workers.
+pub(crate) fn toolchain(project: &Project, language: Language) -> Option<Package> {
+    let release = project.lock().release(language).unwrap_or(default_release(language));
+    match language {
+        Language::Python => Package::pypi("componentize-py", release),
+        Language::JavaScript => Package::npm("@bytecodealliance/componentize-js", release),
+        Language::Ruby => Package::npm("@ruby/4.0-wasm-wasi", release),
+        // A Go program's `producers` say it; others are made elsewhere.
+        Language::Go | Language::Wasm => None,
+    }
+}
+
 impl Contents {
     pub(crate) fn of(project: &Project, app: &BuiltApp) -> Self {
         let mut contents = Self::default();
@@ -43,12 +55,12 @@ impl Contents {
     }
 
     fn add_workers(&mut self, project: &Project, app: &BuiltApp) {
-        let python = project
+        let languages: HashMap<usize, Language> = project
             .workers()
             .iter()
             .zip(&app.manifest.workers)
-            .find(|(source, _)| source.language == Language::Python)
-            .map(|(_, worker)| worker.component);
+            .map(|(source, worker)| (worker.component, source.language))
+            .collect();
         for (place, (component, file)) in app.manifest.components.iter().zip(&app.components).enumerate() {
             let found = match read(file, LARGEST_COMPONENT) {
                 Ok(content) => wasm::contents(&content),
@@ -61,12 +73,15 @@ impl Contents {
             for crates in found.crates {
                 packages.extend(self.add_crates(crates));
             }
-            if python == Some(place) {
-                // It brings the interpreter and the standard library along.
-                let toolchain = Package::pypi("componentize-py", COMPONENTIZE_PY);
-                for package in toolchain.into_iter().chain(python::vendored(project.dir())) {
-                    packages.insert(self.add(package));
-                }
+            let language = languages.get(&place).copied();
+            // It brings the interpreter and the standard library along.
+            let toolchain = language.and_then(|language| toolchain(project, language));
+            let vendored = match language {
+                Some(Language::Python) => python::vendored(project.dir()),
+                _ => Vec::new(),
+            };
+            for package in toolchain.into_iter().chain(vendored) {
+                packages.insert(self.add(package));
             }
             self.workers.push(Worker {
                 file: component.file.clone(),

@@ -1,9 +1,11 @@
 //! The provenance: an in-toto statement with a predicate by SLSA 1.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use wharf_app::{COMPONENTIZE_PY, Language, Sha256};
+use wharf_app::{Language, Sha256};
+
+use crate::contents::toolchain;
 
 use crate::bom::Inputs;
 
@@ -152,12 +154,11 @@ pub fn provenance(inputs: &Inputs<'_>, provenance: &Provenance<'_>) -> Vec<u8> {
         annotations: BTreeMap::from([("dev.wharf.platform", host.platform.clone())]),
         ..Resource::default()
     }));
-    if inputs.project.workers().iter().any(|worker| worker.language == Language::Python) {
-        dependencies.push(Resource {
-            uri: Some(format!("pkg:pypi/componentize-py@{COMPONENTIZE_PY}")),
-            ..Resource::default()
-        });
-    }
+    let languages: BTreeSet<Language> =
+        inputs.project.workers().iter().map(|worker| worker.language).collect();
+    let toolchains = languages.into_iter().filter_map(|language| toolchain(inputs.project, language));
+    dependencies
+        .extend(toolchains.map(|package| Resource { uri: Some(package.purl), ..Resource::default() }));
     let name = &inputs.app.manifest.name;
     let statement = Statement {
         kind: "https://in-toto.io/Statement/v1",

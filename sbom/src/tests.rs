@@ -93,7 +93,7 @@ fn project(files: &[(&str, &[u8])]) -> (tempfile::TempDir, Project) {
 }
 
 fn built(project: &Project) -> BuiltApp {
-    let workshop = Workshop { cache: "/nonexistent".into(), runtimes: "/nonexistent".into() };
+    let workshop = Workshop::new("/nonexistent".into(), "/nonexistent".into());
     BuiltApp::build(project, &workshop, &|_| {}).unwrap()
 }
 

@@ -112,7 +112,7 @@ impl Peer {
         };
         let mut command = network.command(self.program.as_os_str());
         command
-            .args(["serve", "-Scli", "--allow-precompiled", "--addr", address])
+            .args(["serve", "-Scli", "-Skeyvalue", "--allow-precompiled", "--addr", address])
             .args(["--max-instance-reuse-count", count, "--no-logging-prefix"])
             .args(self.flags)
             .arg(&self.code);

@@ -2,36 +2,10 @@
 // what each answered, as a JSON array of strings on stdout.
 //
 //   node notebook.mjs BASE_URL NOTEBOOK [CELLS]
-//
-// No host but 127.0.0.1 can be reached. WHARF_CHROMIUM names another browser.
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { chromium } from 'playwright-core';
-
-// Milliseconds for each step. A person waits no minute; a busy machine with two
-// cores, of which other tests use both, does.
-const PATIENCE = 180_000;
+import { withBrowser } from './chromium.mjs';
 
 const [base, notebook, cells = '2'] = process.argv.slice(2);
-const profile = await mkdtemp(join(tmpdir(), 'wharf-browser-'));
-const browser = await chromium.launchPersistentContext(profile, {
-  executablePath: process.env.WHARF_CHROMIUM ?? '/usr/bin/chromium',
-  headless: true,
-  args: [
-    '--no-sandbox',
-    '--disable-gpu',
-    '--disable-quic',
-    '--no-first-run',
-    '--disable-background-networking',
-    '--disable-component-update',
-    '--disable-sync',
-    '--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost',
-  ],
-});
-try {
-  browser.setDefaultTimeout(PATIENCE);
-  browser.setDefaultNavigationTimeout(PATIENCE);
+await withBrowser(async (browser) => {
   const trouble = [];
   browser.on('weberror', (event) => trouble.push(`page: ${event.error().message}`));
   browser.on('requestfailed', (request) => trouble.push(`${request.url()}: ${request.failure()?.errorText}`));
@@ -70,7 +44,4 @@ try {
     for (const line of trouble) console.error(line);
     process.exitCode = 1;
   }
-} finally {
-  await browser.close();
-  await rm(profile, { recursive: true, force: true });
-}
+});

@@ -37,12 +37,15 @@ pub(crate) fn rust(wharf: &Wharf, name: &str, target: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_program_by_gos_own_compiler_is_refused_with_a_hint() {
+fn a_program_by_gos_own_compiler_answers_by_cgi() {
     let wharf = Wharf::new();
     let project = Project::empty().with("api/[...path].wasm", go(&wharf, "cgi"));
-    let refused = wharf.run(&["build", text(project.path()), "-t", "example.test/go:1"]).exited(1);
-    assert!(refused.stderr.contains("Go's own compiler"), "{}", refused.stderr);
-    assert!(refused.stderr.contains("hint: build it by TinyGo"), "{}", refused.stderr);
+    let server = wharf.serve(text(project.path()));
+    for _ in 0..2 {
+        let answer = request(&Host, &["--data", "body"], &server.at("/api/a?q=1"));
+        assert_eq!((answer.status, answer.header("x-made-by")), (202, "go"), "{answer:?}");
+        assert!(answer.body.ends_with(": body\n"), "{answer:?}");
+    }
 }
 
 #[test]

@@ -40,12 +40,37 @@ pub fn python() -> Wharf {
     Wharf::with_data(DATA.0.clone())
 }
 
+/// The toolchains that tests install.
+#[derive(Clone, Copy, Debug)]
+pub enum Tools {
+    /// componentize-py.
+    Python,
+    /// componentize-js and esbuild.
+    JavaScript,
+    /// Go's own.
+    Go,
+    /// ruby.wasm.
+    Ruby,
+}
+
+/// The same `wharf`, once the toolchain is installed.
+#[must_use]
+pub fn with_tools(wharf: Wharf, tools: Tools) -> Wharf {
+    static INSTALLED: [Once; 4] = [const { Once::new() }; 4];
+    let name = match tools {
+        Tools::Python => "python",
+        Tools::JavaScript => "javascript",
+        Tools::Go => "go",
+        Tools::Ruby => "ruby",
+    };
+    INSTALLED[tools as usize].call_once(|| wharf.run(&["runtimes", "install", name]).succeeded());
+    wharf
+}
+
 /// The same `wharf`, once the toolchain for Python workers is installed.
 #[must_use]
 pub fn with_python(wharf: Wharf) -> Wharf {
-    static INSTALLED: Once = Once::new();
-    INSTALLED.call_once(|| wharf.run(&["runtimes", "install", "python"]).succeeded());
-    wharf
+    with_tools(wharf, Tools::Python)
 }
 
 /// Pushes [`python`]'s image to the registry of `network`.

@@ -18,7 +18,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source=$here/../guests
 wit=$here/../../app/python/wit
 # The release that `wharf runtimes install python` installs.
-componentize_py=$(sed -n 's/^pub const COMPONENTIZE_PY: &str = "\(.*\)";/\1/p' "$here/../../app/src/python.rs")
+componentize_py=$(sed -n 's/^pub const COMPONENTIZE_PY: &str = "\(.*\)";/\1/p' "$here/../../app/src/toolchain.rs")
 guests=$WHARF_TESTBED/guests
 only_one guests
 mkdir -p "$guests"
@@ -50,13 +50,20 @@ build_probe() { build_rust probe; }
 
 build_service() { build_rust service; }
 
+# plain_wit FOLDER: what any host of wasi:http offers, without key-value stores.
+plain_wit() {
+    cp -r "$wit" "$1"
+    rm "$1/deps/keyvalue.wit"
+    sed -i '/keyvalue/d' "$1/world.wit"
+}
+
 build_js_hello() {
     requires node JavaScript nodejs
     requires npm JavaScript npm
     mkdir "$work/js"
     cp "$source"/js-hello/* "$work/js/"
     # componentize-js knows the fetch event by wasi:http 0.2.10 alone.
-    cp -r "$wit" "$work/js/wit"
+    plain_wit "$work/js/wit"
     sed -i 's/0\.2\.12/0.2.10/; s/^package wharf:python/package wharf:js/' \
         "$work"/js/wit/world.wit
     sed -i 's/0\.2\.12/0.2.10/g' "$work"/js/wit/deps/*.wit
@@ -77,10 +84,11 @@ build_python_flask() {
         fail "pip cannot install componentize-py and Flask" "its message is above; check the index that pip is configured for"
     # As wharf's own build does it: no packages but those named.
     mkdir "$work/empty" "$work/flask"
+    plain_wit "$work/wit"
     # A copy: Python leaves its cache beside the sources.
     cp "$source"/python-flask/*.py "$work/flask/"
     (cd "$work" && VIRTUAL_ENV=$work/empty PYTHONPATH='' PYTHONDONTWRITEBYTECODE=1 \
-        "$work/venv/bin/componentize-py" --wit-path "$wit" --world worker componentize app \
+        "$work/venv/bin/componentize-py" --wit-path "$work/wit" --world worker componentize app \
         --python-path "$work/flask" --python-path "$work/packages" \
         --output "$work/python-flask.wasm")
 }
@@ -101,7 +109,7 @@ for name in "$@"; do
         probe | service) build "$name" "$(inputs "$source/$name"/Cargo.* "$source/$name"/src/*)" ;;
         js-hello) build js-hello "$(inputs "$source"/js-hello/*.* "$wit"/*.wit "$wit"/deps/*)" ;;
         python-flask)
-            build python-flask "$(inputs "$source"/python-flask/*.* "$wit"/*.wit "$wit"/deps/* "$here/../../app/src/python.rs")"
+            build python-flask "$(inputs "$source"/python-flask/*.* "$wit"/*.wit "$wit"/deps/* "$here/../../app/src/toolchain.rs")"
             ;;
         *) fail "unknown guest \`$name\`" "expected probe, service, js-hello or python-flask" ;;
     esac

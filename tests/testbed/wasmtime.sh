@@ -11,7 +11,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 lock=$here/../../Cargo.lock
 version=$(grep -A1 '^name = "wasmtime"$' "$lock" | sed -n 's/^version = "\(.*\)"$/\1/p')
 [ -n "$version" ] || fail "cannot find wasmtime's release in Cargo.lock"
-features=run,compile,serve,cranelift,pooling-allocator,parallel-compilation,component-model-async,gc,gc-drc,gc-null,logging
+features=run,compile,serve,wasi-keyvalue,cranelift,pooling-allocator,parallel-compilation,component-model-async,gc,gc-drc,gc-null,logging
 wasmtime=$WHARF_TESTBED/wasmtime
 only_one wasmtime
 inputs="$version $features"

@@ -54,7 +54,7 @@ fn encode(module: &[u8]) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Writes it, whole or not at all.
-fn keep(path: &Path, component: &[u8]) -> io::Result<()> {
+pub(crate) fn keep(path: &Path, component: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs_err::create_dir_all(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;

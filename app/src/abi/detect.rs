@@ -10,6 +10,9 @@ const MOST_NAMES: usize = 6;
 /// Where WASI preview 1 is imported from.
 const PREVIEW1: &str = "wasi_snapshot_preview1";
 
+/// What a command is started by.
+const START: &str = "_start";
+
 /// The section that only Go's own linker writes.
 const GO: &str = "go:buildid";
 
@@ -24,6 +27,10 @@ pub(crate) enum Program {
     CommandComponent,
     /// A core module of WASI preview 1 that exports `_start`.
     CommandModule,
+    /// Such a module by Go's own compiler. It stays one: Go's runtime takes all memory
+    /// for its own (`runtime/mem_wasm.go`), and would overwrite what the adapter of
+    /// WASI preview 1 keeps there.
+    GoModule,
 }
 
 /// Why a file can't be a worker.
@@ -56,12 +63,6 @@ pub enum ProgramError {
         /// What it imports.
         name: String,
     },
-    /// A core module by Go's own compiler. Its runtime takes all memory beyond
-    /// what it grew to as its own, and so overwrites the adapter's.
-    #[error(
-        "expected a program that leaves the adapter of WASI preview 1 its memory, found one by Go's own compiler"
-    )]
-    Go,
     /// `abi` asks for what the program isn't.
     #[error("abi = \"{abi}\" expects {expected}, found {found}")]
     Abi {
@@ -100,7 +101,6 @@ impl ProgramError {
                 Self::Import { .. } => {
                     "build it for wasm32-wasip1 without JavaScript glue (no wasm-bindgen, no emscripten)"
                 }
-                Self::Go => "build it by TinyGo with -target=wasip2",
                 Self::Abi { abi: Abi::Http, .. } => "leave abi out, or say \"cgi\" or \"wws\"",
                 Self::Abi { .. } => "leave abi out",
                 Self::Adapt(_) => return None,
@@ -110,12 +110,13 @@ impl ProgramError {
     }
 }
 
-/// Which WASI the component with this content is made for: 0.3 if its handler
-/// is, and 0.2 for anything else.
+/// Which WASI the program with this content is made for: preview 1 if it is a core
+/// module, 0.3 if its handler is, and 0.2 for anything else.
 #[must_use]
 pub fn wasi_of(wasm: &[u8]) -> Wasi {
     match detect(wasm) {
         Ok(Program::AsyncHttpComponent) => Wasi::V03,
+        Ok(Program::CommandModule | Program::GoModule) => Wasi::V01,
         _ => Wasi::V02,
     }
 }
@@ -131,7 +132,7 @@ impl Program {
             Self::HttpComponent => "a component that exports wasi:http/incoming-handler",
             Self::AsyncHttpComponent => "a component that exports wasi:http/handler",
             Self::CommandComponent => "a component that exports wasi:cli/run",
-            Self::CommandModule => "a core module that exports _start",
+            Self::CommandModule | Self::GoModule => "a core module that exports _start",
         };
         match (self, asked) {
             (Self::HttpComponent | Self::AsyncHttpComponent, None | Some(Abi::Http)) => Ok(Abi::Http),
@@ -219,7 +220,7 @@ fn module(wasm: &[u8]) -> Result<Program, ProgramError> {
             Payload::ExportSection(section) => {
                 for export in section {
                     let export = export.map_err(malformed)?;
-                    starts |= export.name == "_start" && export.kind == ExternalKind::Func;
+                    starts |= export.name == START && export.kind == ExternalKind::Func;
                     exports.push(export.name.to_owned());
                 }
             }
@@ -228,8 +229,8 @@ fn module(wasm: &[u8]) -> Result<Program, ProgramError> {
         }
     }
     match foreign {
-        _ if starts && go => Err(ProgramError::Go),
         Some(error) if starts => Err(error),
+        _ if starts && go => Ok(Program::GoModule),
         _ if starts => Ok(Program::CommandModule),
         _ if exports.iter().any(|name| name == "_initialize") => {
             Err(ProgramError::Module("a reactor, which exports _initialize".into()))
@@ -288,6 +289,8 @@ mod tests {
             (import \"wasi_snapshot_preview1\" \"proc_exit\" (func (param i32)))
             (func (export \"_start\")))";
         assert_eq!(found(module).unwrap(), Program::CommandModule);
+        let go = "(module (@custom \"go:buildid\" \"x\") (func (export \"_start\")))";
+        assert_eq!(found(go).unwrap(), Program::GoModule);
     }
 
     #[test]
@@ -299,10 +302,6 @@ mod tests {
             ("(module (memory (export \"memory\") 1))".into(), "found one that exports \"memory\""),
             ("(module (global (export \"_start\") i32 (i32.const 0)))".into(), "exports \"_start\""),
             ("(module)".into(), "found one that exports nothing"),
-            (
-                "(module (@custom \"go:buildid\" \"x\") (func (export \"_start\")))".into(),
-                "found one by Go's own compiler",
-            ),
             (
                 "(module (import \"env\" \"emscripten\" (func)) (func (export \"_start\")))".into(),
                 "found an import of \"env\" \"emscripten\"",
@@ -329,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_command_speaks_what_is_asked_and_cgi_else() {
-        for program in [Program::CommandComponent, Program::CommandModule] {
+        for program in [Program::CommandComponent, Program::CommandModule, Program::GoModule] {
             assert_eq!(program.abi(None).unwrap(), Abi::Cgi);
             assert_eq!(program.abi(Some(Abi::Wws)).unwrap(), Abi::Wws);
             assert!(program.abi(Some(Abi::Http)).is_err());

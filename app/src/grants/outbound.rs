@@ -1,6 +1,7 @@
-//! Patterns of HTTP requests that a worker may send.
+//! Patterns of HTTP requests that a worker may send, and of TCP connections that it
+//! may make.
 //!
-//! `[METHOD,…] SCHEME://HOST[:PORT]`, where HOST is a name, `*.NAME` (all names
+//! `[METHOD,…] SCHEME://HOST[:PORT]` or `tcp://HOST:PORT`, where HOST is a name, `*.NAME` (all names
 //! below it, not itself), `*` (all names), an address or a block of addresses
 //! (CIDR, IPv6 in brackets); PORT is the scheme's own or a number, or `*`.
 //!
@@ -14,7 +15,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// Requests that a worker may send.
+/// Requests that a worker may send, or connections that it may make.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Outbound {
@@ -41,6 +42,8 @@ pub enum OutboundScheme {
     Http,
     /// With TLS.
     Https,
+    /// No HTTP: whatever both ends speak.
+    Tcp,
 }
 
 /// What a request's authority names.
@@ -56,7 +59,7 @@ pub enum HostName {
 /// A request, as far as grants ask.
 #[derive(Clone, Copy, Debug)]
 pub struct OutboundRequest<'a> {
-    /// Its method; case counts (RFC 9110, 9.1).
+    /// Its method; case counts (RFC 9110, 9.1). A connection has none.
     pub method: &'a str,
     /// Its scheme.
     pub scheme: OutboundScheme,
@@ -75,12 +78,13 @@ pub struct OutboundError {
 }
 
 impl OutboundScheme {
-    /// The port where none is given (RFC 9110, 4.2).
+    /// The port where none is given (RFC 9110, 4.2); 0 where one must be.
     #[must_use]
     pub const fn default_port(self) -> u16 {
         match self {
             Self::Http => 80,
             Self::Https => 443,
+            Self::Tcp => 0,
         }
     }
 }
@@ -92,11 +96,27 @@ impl Outbound {
         matches!(self.scheme, OutboundScheme::Https)
     }
 
+    /// Whether it is about connections by TCP.
+    #[must_use]
+    pub const fn is_tcp(&self) -> bool {
+        matches!(self.scheme, OutboundScheme::Tcp)
+    }
+
+    /// Whether it has the name `host`, at whatever port.
+    #[must_use]
+    pub fn names(&self, host: &HostName) -> bool {
+        matches!(host, HostName::Name(_)) && self.covers_host(host)
+    }
+
     /// Whether `request` may be sent, as far as its name and not the address
     /// behind that name decides.
     #[must_use]
     pub fn covers(&self, request: &OutboundRequest<'_>) -> bool {
-        let host = match (&self.host, request.host) {
+        self.covers_host(request.host) && self.covers_all_but_host(request)
+    }
+
+    fn covers_host(&self, host: &HostName) -> bool {
+        match (&self.host, host) {
             (Host::Any, HostName::Name(_)) => true,
             (Host::Name(granted), HostName::Name(name)) => granted == name,
             (Host::Below(granted), HostName::Name(name)) => {
@@ -104,8 +124,7 @@ impl Outbound {
             }
             (Host::Addresses(block), HostName::Address(address)) => block.contains(address),
             _ => false,
-        };
-        host && self.covers_all_but_host(request)
+        }
     }
 
     /// How many leading bits this entry fixes of `address`, if it grants
@@ -148,13 +167,20 @@ impl FromStr for Outbound {
         let (scheme, rest) = match origin.split_once("://") {
             Some(("https", rest)) => (OutboundScheme::Https, rest),
             Some(("http", rest)) => (OutboundScheme::Http, rest),
-            _ => return Err(expected("http:// or https:// in front of the host")),
+            Some(("tcp", rest)) => (OutboundScheme::Tcp, rest),
+            _ => return Err(expected("http://, https:// or tcp:// in front of the host")),
         };
+        if scheme == OutboundScheme::Tcp && !methods.is_empty() {
+            return Err(expected("no method in front of tcp://"));
+        }
         if rest.contains('@') {
             return Err(expected("no user and password: a worker sends its credentials itself"));
         }
         let (host, port) = split_port(rest);
         let port = match port {
+            None if scheme == OutboundScheme::Tcp => {
+                return Err(expected("a port, as in tcp://db.internal:5432"));
+            }
             None => Some(scheme.default_port()),
             Some("*") => None,
             Some(port) => match parse_port(port) {
@@ -274,6 +300,7 @@ impl fmt::Display for OutboundScheme {
         f.write_str(match self {
             Self::Http => "http",
             Self::Https => "https",
+            Self::Tcp => "tcp",
         })
     }
 }

@@ -31,7 +31,7 @@ impl Site {
     }
 
     fn workshop(&self) -> Workshop {
-        Workshop { cache: self.folder.path().join("cache"), runtimes: self.folder.path().join("runtimes") }
+        Workshop::new(self.folder.path().join("cache"), self.folder.path().join("runtimes"))
     }
 
     fn described(&self) -> BuiltApp {

@@ -21,6 +21,8 @@ fn sources_outside_public_are_workers_and_private_names_are_not() {
         "api/[id].py",
         "api/hello.wasm",
         "_lib.py",
+        "site/pages/__init__.py",
+        "site/pages/views.py",
         "_worker/target/x.wasm",
         "node_modules/a/index.js",
         ".venv/x.py",
@@ -32,7 +34,18 @@ fn sources_outside_public_are_workers_and_private_names_are_not() {
     let workers: Vec<String> =
         project.workers().iter().map(|w| format!("{} {}", w.pattern, w.name)).collect();
     assert_eq!(workers, ["/api/hello api/hello", "/api/[id] api/[id]", "/ index"]);
-    assert_eq!(project.python_files(), ["_lib.py", "api/[id].py", "index.py"]);
+    assert_eq!(
+        project.files(),
+        [
+            "README.md",
+            "_lib.py",
+            "api/[id].py",
+            "api/hello.wasm",
+            "index.py",
+            "site/pages/__init__.py",
+            "site/pages/views.py"
+        ]
+    );
 }
 
 #[test]
@@ -69,11 +82,13 @@ fn a_link_out_of_the_project_is_refused() {
 }
 
 #[test]
-fn a_language_without_support_is_named() {
-    let folder = project(&["api/x.js"]);
-    let error = Project::open(folder.path()).unwrap_err();
-    assert!(error.to_string().contains("JavaScript"), "{error}");
-    assert!(error.hint().unwrap().contains("api/_x.js"));
+fn a_rack_application_answers_for_its_folder() {
+    let folder =
+        project(&["api/config.ru", "api/app.rb", "api/lib/x.rb", "hello.rb", "vendor/bundle/gems/a/a.rb"]);
+    let project = Project::open(folder.path()).unwrap();
+    let workers: Vec<String> =
+        project.workers().iter().map(|w| format!("{} {}", w.pattern, w.name)).collect();
+    assert_eq!(workers, ["/api/[...path] api/config", "/hello hello"]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use wharf_host::Architecture;
 use wharf_images::{Compression, LayerCache, Layout, Reference};
 
 use crate::arguments::{Arguments, Global};
-use crate::git::Origin;
+use crate::git::{Clone, Origin, Remote};
 use crate::image::{self, Packing, Shape};
 use crate::metadata::{Metadata, Pair, Sources};
 use crate::native::{HostBinary, Native, host_binary};
@@ -33,9 +33,12 @@ use crate::target;
 #[command(after_help = "Examples:\n  wharf build . -t registry.example/app:1\n  \
     wharf build . -t registry.example/app:1 --zstd --annotation com.example.team=web")]
 pub(crate) struct Build {
-    /// The project's folder.
+    /// The project's folder, or a git URL (https://…#BRANCH:FOLDER).
     #[arg(default_value = ".")]
     dir: PathBuf,
+    /// Run the build commands of a project from a git URL: they can do all that you can.
+    #[arg(long)]
+    allow_commands: bool,
     /// A name for the image; may be given several times.
     #[arg(short, long = "tag", value_name = "REF", required_unless_present = "output")]
     tags: Vec<Reference>,
@@ -81,8 +84,11 @@ pub(crate) struct Build {
 }
 
 pub(crate) fn run(args: &Build, global: &Global) -> Result<ExitCode> {
-    let places = Places::from_env()?;
-    let project = Project::open(&args.dir)?;
+    let places = Places::from_env()?.allowing_commands(args.allow_commands);
+    let remote = args.dir.to_str().map(Remote::parse).transpose()?.flatten();
+    let clone = remote.map(|remote| remote.fetch()).transpose()?;
+    let project = Project::open(clone.as_ref().map_or(&args.dir, Clone::folder))?;
+    let places = if clone.is_some() { places.distrusting() } else { places };
     let settings = &project.config().image;
     // Beside the build, since git takes as long as an unchanged one.
     let origin = (!args.no_git && settings.git != Some(false)).then(|| {

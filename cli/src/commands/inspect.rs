@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Inspect, global: &Global) -> Result<ExitCode> {
     let target = Target::find(&args.target, &places)?;
     let (layout, image) = match &target {
         Target::Image(layout, image) | Target::Archive(layout, image, _) => (layout, image),
-        Target::Project(_) => {
+        Target::Project(_) | Target::Cloned(..) => {
             bail!("{} is a project folder: expected an image, an OCI layout or an archive", args.target)
         }
     };

@@ -95,7 +95,7 @@ pub(crate) fn run(args: &Kube, global: &Global) -> Result<ExitCode> {
     let target = find(args, &places, &progress)?;
     let (layout, descriptor) = match &target {
         Target::Image(layout, image) | Target::Archive(layout, image, _) => (layout, image),
-        Target::Project(_) => {
+        Target::Project(_) | Target::Cloned(..) => {
             bail!("{} is a project folder: expected an image, an OCI layout or an archive", args.target)
         }
     };

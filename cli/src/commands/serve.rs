@@ -23,9 +23,13 @@ use crate::target::Target;
 #[command(after_help = "Examples:\n  wharf serve\n  wharf serve examples/hello --addr 127.0.0.1:0\n  \
     wharf serve registry.example/app:1")]
 pub(crate) struct Serve {
-    /// A project folder, an image of the local store, an OCI layout or a saved archive.
+    /// A project folder, a git URL (https://…#BRANCH:FOLDER), an image of the local
+    /// store, an OCI layout or a saved archive.
     #[arg(default_value = ".")]
     target: String,
+    /// Run the build commands of a project from a git URL: they can do all that you can.
+    #[arg(long)]
+    allow_commands: bool,
     /// Where to listen: ADDRESS:PORT (port 0 takes a free one), unix:/PATH, fd:NUMBER or systemd.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT", env = "WHARF_ADDR")]
     addr: String,
@@ -34,7 +38,7 @@ pub(crate) struct Serve {
 }
 
 pub(crate) fn run(args: &Serve, global: &Global) -> Result<ExitCode> {
-    let places = Places::from_env()?;
+    let places = Places::from_env()?.allowing_commands(args.allow_commands);
     let target = Target::find(&args.target, &places)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -14,7 +14,8 @@ fn shop() -> Manifest {
         wasi: Default::default(),
     };
     manifest.components = vec![component(2 << 20), component(1)];
-    let from = |name: &str, optional| Value::Host(HostVariable { from: name.into(), optional });
+    let from =
+        |name: &str, optional| Value::Host(HostVariable { from: name.into(), optional, default: None });
     let mounts = serde_json::json!([
         {"host": "/data/files", "guest": "/data", "write": true},
         {"host": "etc/shop", "guest": "/etc"},
@@ -170,7 +171,8 @@ fn what_kubernetes_would_refuse_is_named() {
         change(&mut manifest, &mut options);
         yaml(&manifest, &options).unwrap_err().to_string()
     };
-    let variable = |from: &str| Value::Host(HostVariable { from: from.into(), optional: false });
+    let variable =
+        |from: &str| Value::Host(HostVariable { from: from.into(), optional: false, default: None });
     let found = error(&|manifest, _| {
         manifest.workers[1].env.insert("A".into(), variable("A B"));
     });

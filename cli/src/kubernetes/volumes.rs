@@ -109,7 +109,8 @@ pub(super) fn of(workload: &Workload<'_>, environment: &[Variable<'_>]) -> Resul
         Ok(())
     };
     for worker in &workload.manifest.workers {
-        for mount in worker.grants.mounts.iter() {
+        // Those of the app are in the image.
+        for mount in worker.grants.mounts.iter().filter(|mount| mount.app.is_none()) {
             let user = format!("mount {} of worker {}", mount.guest, worker.name);
             need(&mount.host.to_string_lossy(), user, mount.write)?;
         }

@@ -145,7 +145,9 @@ impl Egress {
                 (OutboundScheme::Https, Some(tls)) => {
                     connection::secure(tls, &destination.host, stream).await?
                 }
-                (OutboundScheme::Https, None) => return Err(HttpError::ConfigurationError.into()),
+                (OutboundScheme::Https, None) | (OutboundScheme::Tcp, _) => {
+                    return Err(HttpError::ConfigurationError.into());
+                }
             };
             Ok((permit, destination, stream))
         };

@@ -92,44 +92,45 @@ impl Writable {
 
 /// The folders of `mounts`, which are open, that `worker` may write to.
 pub(super) fn writable<'a>(worker: &'a str, mounts: &'a Mounts) -> impl Iterator<Item = Writable> + 'a {
-    mounts.iter().filter(|mount| mount.write).map(|mount| Writable {
+    mounts.iter().filter(|mount| mount.write && mount.app.is_none()).map(|mount| Writable {
         worker: worker.to_owned(),
         folder: mount.host.clone(),
         path: mount.host.canonicalize().unwrap_or_else(|_| mount.host.clone()),
     })
 }
 
-/// The folders, open; `None` if there are none.
+/// The folders, open; `None` if there are none. Those of the app lie in `files`.
 ///
 /// # Errors
 /// The host's folder that can't be mounted, and why.
 pub(super) fn open(
     mounts: &Mounts,
-    site: &SiteRoot,
+    (site, files): (&SiteRoot, &Path),
 ) -> Result<Option<WasiFilesystemCtx>, (PathBuf, MountError)> {
     if mounts.is_empty() {
         return Ok(None);
     }
     let mut builder = WasiCtx::builder();
     for mount in mounts.iter() {
-        check(mount, site).map_err(|error| (mount.host.clone(), error))?;
+        let folder = mount.folder(files);
+        check(mount, &folder, site).map_err(|error| (folder.clone(), error))?;
         let permissions = if mount.write { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
         builder
-            .preopened_dir(&mount.host, &mount.guest, permissions)
-            .map_err(|error| (mount.host.clone(), MountError::Preopen(error.into())))?;
+            .preopened_dir(&folder, &mount.guest, permissions)
+            .map_err(|error| (folder.clone(), MountError::Preopen(error.into())))?;
     }
     Ok(Some(builder.build().filesystem().clone()))
 }
 
-fn check(mount: &Mount, site: &SiteRoot) -> Result<(), MountError> {
-    let folder = File::open(&mount.host).map_err(MountError::Open)?;
-    if !folder.metadata().map_err(MountError::Open)?.is_dir() {
+fn check(mount: &Mount, folder: &Path, site: &SiteRoot) -> Result<(), MountError> {
+    let open = File::open(folder).map_err(MountError::Open)?;
+    if !open.metadata().map_err(MountError::Open)?.is_dir() {
         return Err(MountError::NotAFolder);
     }
     if !mount.write {
         return Ok(());
     }
-    let path = mount.host.canonicalize().map_err(MountError::Open)?;
+    let path = folder.canonicalize().map_err(MountError::Open)?;
     if holds_site(&path, site) {
         return Err(MountError::Site);
     }

@@ -25,7 +25,7 @@ fn worker(grants: &str, env: &[(&str, Value)]) -> Worker {
 
 fn granted(grants: &str, env: &[(&str, Value)], site: &SiteRoot) -> Result<Arc<Grants>, GrantError> {
     let variable = |name: &str| (name == "SET").then(|| "from the host".to_owned());
-    Granter::with_environment(site, variable).grants(&worker(grants, env))
+    Granter::with_environment((site, Path::new("/none")), variable).grants(&worker(grants, env))
 }
 
 fn no_site() -> SiteRoot {
@@ -48,7 +48,7 @@ fn refused(grants: &str, site: &SiteRoot) -> (String, Option<String>) {
 }
 
 fn variable(from: &str, optional: bool) -> Value {
-    Value::Host(HostVariable { from: from.into(), optional })
+    Value::Host(HostVariable { from: from.into(), optional, default: None })
 }
 
 #[test]
@@ -121,7 +121,9 @@ fn a_store_is_opened_at_start_or_refused() {
 fn a_url_of_a_store_comes_from_the_host_and_is_not_repeated() {
     let kv = "kv = { default = { from = 'KV' } }";
     let given = |variable: fn(&str) -> Option<String>| {
-        Granter::with_environment(&no_site(), variable).grants(&worker(kv, &[])).map(drop)
+        Granter::with_environment((&no_site(), Path::new("/none")), variable)
+            .grants(&worker(kv, &[]))
+            .map(drop)
     };
     assert!(given(|_| Some("redis://:hunter2@127.0.0.1:1/3".into())).is_ok(), "it starts without the server");
     for (variable, expected) in [
@@ -168,7 +170,7 @@ fn a_worker_never_writes_to_the_folder_of_a_store() {
             (format!("{grants}\n{}", kv(store)), worker(&grants, &[]), worker(&kv(store), &[]));
         for workers in [vec![worker(&both, &[])], vec![mount.clone(), kv.clone()], vec![kv, mount]] {
             let site = no_site();
-            let mut granter = Granter::with_environment(&site, |_| None);
+            let mut granter = Granter::with_environment((&site, Path::new("/none")), |_| None);
             let granted: Result<Vec<_>, _> = workers.iter().map(|worker| granter.grants(worker)).collect();
             let error = granted.err().unwrap_or_else(|| panic!("{grants} with {store}"));
             let GrantError::Mount { source, .. } = &error else { panic!("{error}") };

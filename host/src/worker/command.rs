@@ -19,13 +19,15 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, error, warn};
 use wasmtime::component::InstancePre;
-use wasmtime::{Result, Store, Trap};
+use wasmtime::{Module, Result, Store, Trap};
+use wasmtime_wasi::p1::{self, WasiP1Ctx};
 use wasmtime_wasi::p2::bindings::CommandPre;
-use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxBuilder};
+use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxBuilder, WasiView as _};
 use wharf_app::{Abi, Params};
 
+use super::budget::Budget;
 use super::cgi::{Caller, Head, HeadError, LARGEST_HEAD, Script, head_length, host_of, joined};
-use super::instance::{self, State};
+use super::instance::{self, Budgeted, State};
 use super::stdio::{self, End, Ending, LimitedBody, Output, Stdin};
 use super::wws::{self, Input, LARGEST_OUTPUT, OutputError};
 use super::{AbortOnDrop, Turn, Worker, chain, deadline_in, declared_length, drain};
@@ -43,9 +45,38 @@ const _: () = assert!(PIPE > LARGEST_HEAD);
 
 /// A command, ready to be instantiated.
 pub(super) struct Command {
-    pre: CommandPre<State>,
+    pre: Pre,
     script: Script,
     protocol: Protocol,
+}
+
+/// The program of it.
+#[derive(Clone)]
+enum Pre {
+    Component(CommandPre<State>),
+    Module(wasmtime::InstancePre<ModuleState>),
+}
+
+/// The host's side of an instance of a core module.
+struct ModuleState {
+    wasi: WasiP1Ctx,
+    budget: Budget,
+}
+
+impl Budgeted for ModuleState {
+    fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    fn budget_mut(&mut self) -> &mut Budget {
+        &mut self.budget
+    }
+}
+
+/// An instance to be.
+enum Instance {
+    Component(CommandPre<State>, Store<State>),
+    Module(wasmtime::InstancePre<ModuleState>, Store<ModuleState>),
 }
 
 #[derive(Clone, Copy)]
@@ -86,13 +117,23 @@ impl Command {
         grants: &Grants,
         pre: &InstancePre<State>,
     ) -> Result<Option<Self>> {
-        let protocol = match worker.abi {
-            Abi::Http => return Ok(None),
-            Abi::Cgi => Protocol::Cgi,
-            Abi::Wws => Protocol::Wws,
-        };
+        let Some(protocol) = Protocol::of(worker.abi) else { return Ok(None) };
         let script = Script::new(&worker.name, &worker.pattern, grants.variables());
-        Ok(Some(Self { pre: CommandPre::new(pre.clone())?, script, protocol }))
+        Ok(Some(Self { pre: Pre::Component(CommandPre::new(pre.clone())?), script, protocol }))
+    }
+
+    /// The command of the core module `module`.
+    ///
+    /// # Errors
+    /// It imports what there is not, or its worker is to speak `wasi:http`.
+    pub(super) fn of_module(worker: &wharf_app::Worker, grants: &Grants, module: &Module) -> Result<Self> {
+        let protocol = Protocol::of(worker.abi);
+        let protocol =
+            protocol.ok_or_else(|| wasmtime::format_err!("a core module does not speak wasi:http"))?;
+        let mut linker = wasmtime::Linker::new(module.engine());
+        p1::add_to_linker_async(&mut linker, |state: &mut ModuleState| &mut state.wasi)?;
+        let script = Script::new(&worker.name, &worker.pattern, grants.variables());
+        Ok(Self { pre: Pre::Module(linker.instantiate_pre(module)?), script, protocol })
     }
 
     /// Lets a fresh instance answer `request`.
@@ -254,15 +295,26 @@ impl Command {
         let (stdout, ending, output) = stdio::pipe(capacity);
         let (limits, grants) = (&worker.description.limits, &worker.grants);
         wasi.arg(self.script.name()).stdin(stdin).stdout(stdout).stderr(GuestLog::new(limits.log));
-        // As every address is denied there is nothing that a socket is good for.
-        let mut wasi = wasi.allow_tcp(false).allow_udp(false).build();
-        grants.mount(&mut wasi);
-        let store = instance::store(self.pre.engine(), limits, grants, wasi);
+        grants.network(&mut wasi);
+        let instance = match self.pre.clone() {
+            Pre::Component(pre) => {
+                let mut wasi = wasi.build();
+                grants.mount(&mut wasi);
+                let store = instance::store(pre.engine(), limits, grants, wasi);
+                Instance::Component(pre, store)
+            }
+            Pre::Module(pre) => {
+                let mut wasi = wasi.build_p1();
+                grants.mount(wasi.ctx().ctx);
+                let state = ModuleState { wasi, budget: Budget::new(limits) };
+                let store = instance::bounded(pre.module().engine(), state);
+                Instance::Module(pre, store)
+            }
+        };
         let name = self.script.name().to_owned();
-        let pre = self.pre.clone();
         // A task of its own: the guest goes on while its output is sent.
         let task = tokio::spawn(async move {
-            run(name, pre, store, deadline, ending).await;
+            run(name, instance, deadline, ending).await;
             // The instance's memory went back before its place does.
             drop(held);
         });
@@ -270,21 +322,46 @@ impl Command {
     }
 }
 
+impl Protocol {
+    /// None: the worker speaks `wasi:http`.
+    const fn of(abi: Abi) -> Option<Self> {
+        match abi {
+            Abi::Http => None,
+            Abi::Cgi => Some(Self::Cgi),
+            Abi::Wws => Some(Self::Wws),
+        }
+    }
+}
+
+impl Instance {
+    /// Calls the main function.
+    async fn run(self) -> Result<std::result::Result<(), ()>> {
+        match self {
+            Self::Component(pre, mut store) => {
+                let cpu_time = store.data().cpu_time();
+                let call = async {
+                    let command = pre.instantiate_async(&mut store).await?;
+                    command.wasi_cli_run().call_run(&mut store).await
+                };
+                cpu_time.measure(call).await
+            }
+            Self::Module(pre, mut store) => {
+                let cpu_time = store.data().budget.cpu_time();
+                let call = async {
+                    let instance = pre.instantiate_async(&mut store).await?;
+                    let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
+                    start.call_async(&mut store, ()).await.map(Ok)
+                };
+                cpu_time.measure(call).await
+            }
+        }
+    }
+}
+
 /// Runs the program to its end, and tells how that was.
-async fn run(
-    worker: String,
-    pre: CommandPre<State>,
-    mut store: Store<State>,
-    deadline: Instant,
-    ending: Ending,
-) {
-    let cpu_time = store.data().cpu_time();
-    let call = cpu_time.measure(async {
-        let command = pre.instantiate_async(&mut store).await?;
-        command.wasi_cli_run().call_run(&mut store).await
-    });
-    let result = timeout_at(deadline, call).await;
-    drop(store);
+async fn run(worker: String, instance: Instance, deadline: Instant, ending: Ending) {
+    // The instance ends with the future, before anybody is told.
+    let result = timeout_at(deadline, instance.run()).await;
     let status = match result {
         Ok(Ok(Ok(()))) => 0,
         Ok(Ok(Err(()))) => 1,

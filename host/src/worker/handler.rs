@@ -44,7 +44,7 @@ impl Handler {
     /// The component lacks the handler of that WASI.
     pub(super) fn new(pre: InstancePre<State>, wasi: Wasi) -> wasmtime::Result<Self> {
         match wasi {
-            Wasi::V02 => ProxyPre::new(pre).map(Self::V02),
+            Wasi::V01 | Wasi::V02 => ProxyPre::new(pre).map(Self::V02),
             Wasi::V03 => ServicePre::new(pre).map(Self::V03),
         }
     }

@@ -92,6 +92,22 @@ impl State {
     }
 }
 
+/// What has a budget.
+pub(super) trait Budgeted: Send + 'static {
+    fn budget(&self) -> &Budget;
+    fn budget_mut(&mut self) -> &mut Budget;
+}
+
+impl Budgeted for State {
+    fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    fn budget_mut(&mut self) -> &mut Budget {
+        &mut self.budget
+    }
+}
+
 /// What holds an instance, with these limits and grants.
 pub(super) fn store(engine: &Engine, limits: &Limits, grants: &Arc<Grants>, wasi: WasiCtx) -> Store<State> {
     let state = State {
@@ -101,13 +117,18 @@ pub(super) fn store(engine: &Engine, limits: &Limits, grants: &Arc<Grants>, wasi
         granted: grants.granted(),
         budget: Budget::new(limits),
     };
+    bounded(engine, state)
+}
+
+/// A store whose guest keeps to the budget of `state`.
+pub(super) fn bounded<T: Budgeted>(engine: &Engine, state: T) -> Store<T> {
     let mut store = Store::new(engine, state);
-    store.limiter(|state| &mut state.budget);
+    store.limiter(|state| state.budget_mut());
     store.set_epoch_deadline(1);
     // All others of this thread have their turn: tasks, and by way of tokio's
     // own yielding the sockets and timers, the deadline's among them.
     store.epoch_deadline_callback(|store| {
-        Ok(match store.data().budget.cpu_time_left() {
+        Ok(match store.data().budget().cpu_time_left() {
             Left::None => UpdateDeadline::Interrupt,
             // It began in the middle of a tick, or long after the last one
             // that it saw. Most guests end within a tick: to begin all of them

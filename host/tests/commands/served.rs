@@ -30,14 +30,14 @@ impl Served {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, content).unwrap();
         }
-        let workshop = Workshop { cache: folder.path().join("cache"), runtimes: folder.path().join("none") };
+        let workshop = Workshop::new(folder.path().join("cache"), folder.path().join("none"));
         let app = BuiltApp::build(&Project::open(&dir).unwrap(), &workshop, &|_| {}).unwrap();
         let compiler = Compiler::new(CompilerTarget::Native).unwrap();
         let code = CodeCache::new(folder.path().join("code"));
         for (component, wasm) in app.manifest.components.iter().zip(&app.components) {
             code.ensure(&compiler, &component.sha256, wasm).unwrap();
         }
-        let source = AppSource::live(app.manifest, app.assets, code.code_dir(&compiler));
+        let source = AppSource::live(dir.clone(), app.manifest, app.assets, code.code_dir(&compiler));
         let (stop, stopped) = oneshot::channel::<()>();
         let (sender, receiver) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {

@@ -157,7 +157,7 @@ fn a_projects_files_are_sent_as_they_are_now_in_no_other_form() {
     let file = Asset { encodings: vec![encoding], ..asset("a.js", &content) };
     let manifest = Manifest::new("test".into(), Site { files: vec![file], ..Site::default() });
     let code = CodeDir::new(folder.path().join("code"));
-    let source = AppSource::live(manifest, vec![folder.path().join("a.js")], code);
+    let source = AppSource::live(folder.path().to_owned(), manifest, vec![folder.path().join("a.js")], code);
     let served = Served::start(source, folder);
     let response = served.request("GET", "/a.js", &["accept-encoding: br"]);
     assert_eq!((response.header("content-encoding"), response.header("vary")), (None, None));

@@ -83,7 +83,10 @@ impl Served {
         write(folder.path(), &format!("public/{path}"), content);
         let site = Site { files: vec![asset(path, content)], ..Site::default() };
         let code = CodeDir::new(folder.path().join("code"));
-        Self::start(AppSource::live(Manifest::new("test".into(), site), vec![file], code), folder)
+        Self::start(
+            AppSource::live(folder.path().to_owned(), Manifest::new("test".into(), site), vec![file], code),
+            folder,
+        )
     }
 
     /// A site of these files, all of which have all encoded forms.

@@ -92,8 +92,8 @@ fn patterns_are_written_as_they_are_read() {
 #[test]
 fn a_malformed_pattern_is_told_what_was_expected() {
     for (pattern, expected) in [
-        ("api.example.com", "http:// or https://"),
-        ("ftp://a.net", "http:// or https://"),
+        ("api.example.com", "http://, https:// or tcp://"),
+        ("ftp://a.net", "http://, https:// or tcp://"),
         ("get https://a.net", "methods in upper case"),
         ("GET, https://a.net", "methods in upper case"),
         (" https://a.net", "methods in upper case"),
@@ -118,7 +118,9 @@ fn a_malformed_pattern_is_told_what_was_expected() {
         ("https://bücher.example", "a host name"),
         ("https://", "a host name"),
         ("https://a..net", "a host name"),
-        ("", "http:// or https://"),
+        ("tcp://a.net", "a port, as in"),
+        ("GET tcp://a.net:1", "no method"),
+        ("", "http://, https:// or tcp://"),
     ] {
         let error = pattern.parse::<Outbound>().unwrap_err().to_string();
         assert!(error.contains(expected), "{pattern:?}: {error}");
@@ -143,4 +145,20 @@ fn hosts_that_are_addresses_in_disguise_are_no_names() {
     }
     assert_eq!("Example.COM.".parse::<HostName>(), Ok(HostName::Name("example.com".into())));
     assert_eq!("[::FFFF:127.0.0.1]".parse::<HostName>(), Ok(HostName::Address("127.0.0.1".parse().unwrap())));
+}
+
+#[test]
+fn tcp_is_granted_apart_from_http() {
+    let entry: Outbound = "tcp://*.db.internal:5432".parse().unwrap();
+    assert!(entry.is_tcp() && !entry.is_https());
+    assert_eq!(entry.to_string(), "tcp://*.db.internal:5432");
+    let host: HostName = "a.db.internal".parse().unwrap();
+    let asked = |scheme, port| OutboundRequest { method: "", scheme, host: &host, port };
+    assert!(entry.names(&host) && !entry.names(&"db.internal".parse().unwrap()));
+    assert!(entry.covers(&asked(OutboundScheme::Tcp, 5432)));
+    assert!(!entry.covers(&asked(OutboundScheme::Tcp, 5433)));
+    assert!(!entry.covers(&asked(OutboundScheme::Https, 5432)));
+    assert!(
+        !"https://a.db.internal:5432".parse::<Outbound>().unwrap().covers(&asked(OutboundScheme::Tcp, 5432))
+    );
 }

@@ -908,6 +908,13 @@ impl Module {
         })
     }
 
+    /// Gives back the memory which the pooling allocator keeps in a slot that is
+    /// not in use and was last used by this module, as
+    /// [`Component::release_unused_memory`](crate::component::Component::release_unused_memory).
+    pub fn release_unused_memory(&self) -> bool {
+        self.engine().allocator().release_unused(self.id())
+    }
+
     /// Returns the [`Engine`] that this [`Module`] was compiled by.
     pub fn engine(&self) -> &Engine {
         &self.inner.engine

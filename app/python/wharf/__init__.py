@@ -9,7 +9,7 @@
 import json as _json
 from urllib.parse import parse_qsl as _parse_qsl
 
-__all__ = ["Headers", "Request", "Response"]
+__all__ = ["Cache", "Headers", "Request", "Response"]
 
 
 class Headers:
@@ -38,6 +38,10 @@ class Headers:
     def items(self):
         """All pairs of name and value, in order."""
         return list(self._fields)
+
+    def keys(self):
+        """All names, each once."""
+        return list(self)
 
     def __getitem__(self, name):
         value = self.get(name)
@@ -72,6 +76,9 @@ class Request:
     `method` is in capitals; `path` is decoded; `query` is as it was sent,
     without the question mark; `body` is bytes; `params` has the parts of the
     path that the route names, for `[id].py` the key `id`.
+
+    To a worker that does not import `wharf` the body is text, as Wasm Workers
+    Server has it.
     """
 
     def __init__(self, method, url, path, query, headers, body=b"", params=None):
@@ -91,7 +98,7 @@ class Request:
     @property
     def text(self):
         """The body as text in UTF-8."""
-        return self.body.decode("utf-8")
+        return self.body if isinstance(self.body, str) else self.body.decode("utf-8")
 
     def json(self):
         """The body as JSON."""
@@ -124,8 +131,19 @@ class Response:
             response.headers["content-type"] = "application/json"
         return response
 
+    @property
+    def status_code(self):
+        """The status, by the name that Wasm Workers Server has for it."""
+        return self.status
+
+    @status_code.setter
+    def status_code(self, status):
+        self.status = int(status)
+
     def _finish(self):
         """The body as bytes, with a content-type set."""
+        if not isinstance(self.headers, Headers):
+            self.headers = Headers(self.headers)
         if isinstance(self.body, str):
             kind = "html" if self.body.lstrip()[:1] == "<" else "plain"
             default, body = f"text/{kind}; charset=utf-8", self.body.encode("utf-8")
@@ -134,3 +152,24 @@ class Response:
         if "content-type" not in self.headers and (body or self.status not in (204, 304)):
             self.headers["content-type"] = default
         return body
+
+
+class Cache:
+    """The key-value store `default`, as Wasm Workers Server has it: text by name."""
+
+    @staticmethod
+    def get(key):
+        """The text of the key; `None`: there is none."""
+        value = _default_store().get(str(key))
+        return None if value is None else value.decode("utf-8")
+
+    @staticmethod
+    def set(key, value):
+        """Keeps `value` as text."""
+        _default_store().set(str(key), str(value))
+
+
+def _default_store():
+    from wharf import kv
+
+    return kv.open("default")

@@ -1,0 +1,4 @@
+// features/dynamic-routes.md, "Catch-all routes".
+addEventListener("fetch", (event) => {
+  event.respondWith(new Response(`top ${event.request.params.slug}`));
+});

@@ -1,0 +1,5 @@
+# Ours: a header may have several values.
+def worker(request):
+    res = Response("two cookies")
+    res.headers["set-cookie"] = ["a=1", "b=2; Path=/"]
+    return res

@@ -1,0 +1,2 @@
+# languages/introduction.md: no worker, as .wws.toml has no runtime for .rb.
+raise "not to be run"

@@ -1,0 +1,4 @@
+// The same, deeper.
+addEventListener("fetch", (event) => {
+  event.respondWith(new Response(`hidden`));
+});

@@ -1,0 +1,4 @@
+// examples/js-params: a path without parameters.
+addEventListener("fetch", (event) => {
+  event.respondWith(new Response(`fixed`));
+});

@@ -1,0 +1,4 @@
+// For --ignore.
+addEventListener("fetch", (event) => {
+  event.respondWith(new Response(`old`));
+});

@@ -1,0 +1,4 @@
+# Ours: a body that is no UTF-8 arrives as bytes (wws: as an empty text).
+def worker(request)
+  Response.new(request.body)
+end

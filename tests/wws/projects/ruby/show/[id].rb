@@ -1,0 +1,4 @@
+# languages/ruby.md, "Dynamic routes".
+def worker(request)
+  Response.new("The URL parameter is: #{request.params['id']}")
+end
