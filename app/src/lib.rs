@@ -44,6 +44,8 @@ mod routes;
 mod ruby;
 mod rules;
 #[cfg(feature = "build")]
+mod sources;
+#[cfg(feature = "build")]
 mod toolchain;
 #[cfg(feature = "build")]
 mod wws;

@@ -21,6 +21,7 @@ use crate::embedded;
 use crate::language::Language;
 use crate::lock::Lock;
 use crate::project::Project;
+use crate::sources::{self, Sources};
 use crate::toolchain::{ToolError, Toolchain, default_release};
 
 pub(crate) use self::packages::LockedPackages;
@@ -47,7 +48,7 @@ pub(crate) fn componentize(
     workshop: &Workshop,
     (lock, make): (&Mutex<Lock>, &dyn Fn()),
 ) -> Result<PathBuf, ToolError> {
-    let files = read_files(project)?;
+    let files = sources::read(project, Language::Python, (&NOT_PYTHONS, MOST_FILES))?;
     let list = serde_json::to_string(workers).unwrap_or_default();
     let release = project.lock().release(Language::Python);
     let key = |packages: Option<Sha256>| {
@@ -111,33 +112,8 @@ pub(crate) fn componentize(
     Ok(component)
 }
 
-type Files = Vec<(String, Vec<u8>)>;
-
-/// What workers may import or read: sources, and what lies beside them.
-fn read_files(project: &Project) -> Result<Files, ToolError> {
-    let is_pythons = |path: &&String| {
-        let extension = path.rsplit_once('.').map_or("", |(_, extension)| extension);
-        !NOT_PYTHONS.contains(&extension)
-    };
-    let mut left = MOST_FILES;
-    let mut files = Files::new();
-    for path in project.files().iter().filter(is_pythons) {
-        let content = fs_err::read(project.dir().join(path)).map_err(ToolError::io("read Python source"))?;
-        left = left.checked_sub(content.len() as u64).ok_or_else(|| ToolError::Source {
-            language: Language::Python,
-            report: format!(
-                "the project's files have more than {} MiB together, at {path:?}: they go into the component",
-                MOST_FILES >> 20
-            ),
-            hint: Some("move what is served as it is to public/, and mount what workers read".into()),
-        })?;
-        files.push((path.clone(), content));
-    }
-    Ok(files)
-}
-
 /// Names all that goes into the component.
-fn key(files: &Files, list: &str, (release, packages): (&str, Option<Sha256>)) -> Sha256 {
+fn key(files: &Sources, list: &str, (release, packages): (&str, Option<Sha256>)) -> Sha256 {
     let packages = packages.map_or_else(String::new, |packages| packages.to_string());
     let mut parts: Vec<(&str, &[u8])> = vec![
         ("form", b"3"),
@@ -153,7 +129,7 @@ fn key(files: &Files, list: &str, (release, packages): (&str, Option<Sha256>)) -
     Sha256::of(digests.concat().as_bytes())
 }
 
-fn write_files(stage: &Path, files: &Files, list: &str) -> io::Result<()> {
+fn write_files(stage: &Path, files: &Sources, list: &str) -> io::Result<()> {
     let write = |path: PathBuf, content: &[u8]| {
         if let Some(folder) = path.parent() {
             fs_err::create_dir_all(folder)?;

@@ -12,6 +12,7 @@ use crate::build::Workshop;
 use crate::digest::Sha256;
 use crate::language::Language;
 use crate::project::Project;
+use crate::sources;
 use crate::toolchain::{ToolError, Toolchain, default_release};
 
 /// Raised when the same program would become another component.
@@ -81,7 +82,7 @@ pub(crate) fn build(
     workshop: &Workshop,
     make: &dyn Fn(),
 ) -> Result<PathBuf, ToolError> {
-    let files = read_files(project)?;
+    let files = sources::read(project, Language::Ruby, (&NOT_RUBYS, MOST_FILES))?;
     let release = project.lock().release(Language::Ruby).unwrap_or(default_release(Language::Ruby));
     let mut parts = format!("{FORM} {release} {INTERPRETER} {} {workers:?}\n", workshop.ruby.id());
     for (path, content) in &files {
@@ -121,27 +122,4 @@ pub(crate) fn build(
     };
     keep().map_err(ToolError::io("keep the component"))?;
     Ok(component)
-}
-
-/// What workers may load or read.
-fn read_files(project: &Project) -> Result<Vec<(String, Vec<u8>)>, ToolError> {
-    let is_rubys = |path: &&String| {
-        let extension = path.rsplit_once('.').map_or("", |(_, extension)| extension);
-        !NOT_RUBYS.contains(&extension)
-    };
-    let mut left = MOST_FILES;
-    let mut files = Vec::new();
-    for path in project.files().iter().filter(is_rubys) {
-        let content = fs_err::read(project.dir().join(path)).map_err(ToolError::io("read Ruby source"))?;
-        left = left.checked_sub(content.len() as u64).ok_or_else(|| ToolError::Source {
-            language: Language::Ruby,
-            report: format!(
-                "the project's files have more than {} MiB together, at {path:?}: they go into the component",
-                MOST_FILES >> 20
-            ),
-            hint: Some("move what is served as it is to public/, and mount what workers read".into()),
-        })?;
-        files.push((path.clone(), content));
-    }
-    Ok(files)
 }
