@@ -5,8 +5,8 @@
 // The working directory is the folder to build in, with guest/ and wit/ beside
 // this file. config.json: project (its folder, without symbolic links), workers
 // (name → path of the source in it), tools (the folder whose node_modules has
-// what package.json names), wit, output. inputs.json then lists what went into the
-// component. Errors are on stderr, `api/x.ts:3:7: error: …`, with a `hint: …`.
+// what package.json names), wit, output, confined (no file beside the project goes
+// in). inputs.json then lists what went into the component. Errors are on stderr, `api/x.ts:3:7: error: …`, with a `hint: …`.
 
 import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
@@ -138,6 +138,10 @@ const nodeModules = {
 
 function note({ onLoad }, read) {
   onLoad({ filter: /.*/, namespace: "file" }, ({ path }) => {
+    // A project from elsewhere: what it reads would be in what is served.
+    if (config.confined && relative(config.project, path).startsWith("..")) {
+      return { errors: [{ text: `cannot import ${path}: expected a file of the project, which is from elsewhere` }] };
+    }
     read.add(path);
     return undefined;
   });

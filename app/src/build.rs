@@ -57,9 +57,10 @@ pub struct Workshop {
     pub cache: PathBuf,
     /// Language toolchains that wharf installed.
     pub runtimes: PathBuf,
-    /// Whether the commands of `wharf.toml` may run. Not for a project that the
-    /// user has not looked at: a command can do all that its user can.
-    pub may_run_commands: bool,
+    /// Whether the user knows the project. Of one that is from elsewhere no command of
+    /// `wharf.toml` runs, no packages are installed, whose own builds are commands too,
+    /// and no file beside it is read: it would go into what is served.
+    pub is_trusted: bool,
     /// Where components come from that are named by a reference.
     pub registry: Arc<dyn Registry>,
     /// What starts Ruby.
@@ -94,22 +95,16 @@ impl fmt::Debug for Workshop {
         f.debug_struct("Workshop")
             .field("cache", &self.cache)
             .field("runtimes", &self.runtimes)
-            .field("may_run_commands", &self.may_run_commands)
+            .field("is_trusted", &self.is_trusted)
             .finish_non_exhaustive()
     }
 }
 
 impl Workshop {
-    /// With these folders; commands may run, registries are out of reach.
+    /// With these folders, for trusted projects; registries are out of reach.
     #[must_use]
     pub fn new(cache: PathBuf, runtimes: PathBuf) -> Self {
-        Self {
-            cache,
-            runtimes,
-            may_run_commands: true,
-            registry: Arc::new(NoRegistry),
-            ruby: Arc::new(NoRuby),
-        }
+        Self { cache, runtimes, is_trusted: true, registry: Arc::new(NoRegistry), ruby: Arc::new(NoRuby) }
     }
 
     /// The folder of the cache with components that were built.
@@ -296,6 +291,12 @@ fn app_files(project: &Project, workers: &[Worker]) -> Result<Vec<AppFile>, Buil
                 folder: folder.to_owned(),
                 source,
             };
+            // A link could lead to anybody's files, and those into images.
+            let place = fs_err::canonicalize(project.dir().join(folder)).map_err(failed)?;
+            if !place.starts_with(project.dir()) {
+                let text = format!("expected a folder of the project, found a link to {}", place.display());
+                return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, text)));
+            }
             let before = files.len();
             for entry in WalkDir::new(project.dir().join(folder)) {
                 let entry = entry.map_err(|error| failed(error.into()))?;
@@ -513,6 +514,32 @@ mod tests {
         assert!(matches!(error, BuildError::Rewrite { .. }) && error.hint().is_some(), "{error}");
         let error = built(&[("public/a.txt", b""), ("wharf.toml", b"[site]\nspa = true")]).unwrap_err();
         assert!(matches!(error, BuildError::NoIndex) && error.hint().is_some(), "{error}");
+    }
+
+    #[test]
+    fn folders_that_workers_mount_go_along_and_none_of_elsewhere_does() {
+        let http = component_exporting("wasi:http/incoming-handler@0.2.0");
+        let settings = |app: &str| format!("[workers.x]\nmounts = [{{ app = {app:?}, guest = \"/d\" }}]");
+        let built_with = |app: &str| {
+            built(&[("x.wasm", &http), ("data/a/b.txt", b"b"), ("wharf.toml", settings(app).as_bytes())])
+        };
+        let files = built_with("data").unwrap().files;
+        let names: Vec<_> = files.iter().map(|file| (file.path.as_str(), file.sha256)).collect();
+        assert_eq!(names, [("data/a/b.txt", Sha256::of(b"b"))]);
+        assert!(matches!(built_with("none").unwrap_err(), BuildError::Folder { .. }));
+
+        let folder = tempfile::tempdir().unwrap();
+        let (project, outside) = (folder.path().join("project"), folder.path().join("outside"));
+        fs_err::create_dir_all(&project).unwrap();
+        fs_err::create_dir_all(&outside).unwrap();
+        fs_err::write(outside.join("secret"), "").unwrap();
+        fs_err::write(project.join("x.wasm"), &http).unwrap();
+        fs_err::write(project.join("wharf.toml"), settings("data")).unwrap();
+        std::os::unix::fs::symlink(&outside, project.join("data")).unwrap();
+        let workshop = Workshop::new(folder.path().join("cache"), folder.path().join("none"));
+        let error = BuiltApp::build(&Project::open(&project).unwrap(), &workshop, &|_| {}).unwrap_err();
+        let cause = Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("found a link to"), "{cause}");
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl CommandError {
             Self::NoOutput { .. } => {
                 Some("`component` is the path of the file that the command makes, below the project".into())
             }
-            Self::Refused { .. } => Some("read it, and if you trust it give --allow-commands".into()),
+            Self::Refused { .. } => Some("read it, and if you trust it give --trust".into()),
         }
     }
 
@@ -112,7 +112,7 @@ pub(crate) fn build(
     if let Some(made) = Record::find(&record) {
         return Ok(made);
     }
-    if !workshop.may_run_commands {
+    if !workshop.is_trusted {
         return Err(CommandError::Refused { worker: name.into(), command: command.command.clone() });
     }
     make();
@@ -262,7 +262,7 @@ mod tests {
         assert!(error.to_string().ends_with("\nbroken"), "{error}");
         let error = built(&place, "true").unwrap_err();
         assert!(matches!(error, CommandError::NoOutput { .. }) && error.hint().is_some(), "{error}");
-        place.workshop.may_run_commands = false;
+        place.workshop.is_trusted = false;
         let error = built(&place, "echo > ../out.wasm").unwrap_err();
         assert!(matches!(error, CommandError::Refused { .. }) && error.hint().is_some(), "{error}");
         assert!(!place.folder.path().join("project/out.wasm").exists());

@@ -40,6 +40,8 @@ struct Task<'a> {
     tools: &'a Path,
     wit: &'a str,
     output: &'a str,
+    /// Whether files beside the project's folder stay out.
+    confined: bool,
 }
 
 /// What it tells of what it looked for: paths from the project's folder.
@@ -69,7 +71,14 @@ pub(crate) fn componentize(
     fs_err::create_dir_all(&cache).map_err(ToolError::io("make the cache folder"))?;
     let stage = tempfile::tempdir_in(&cache).map_err(ToolError::io("make a folder to build in"))?;
     let (Place::Managed(tools) | Place::Program(tools)) = &toolchain.place;
-    let task = Task { project: project.dir(), workers, tools, wit: "wit", output: "component.wasm" };
+    let task = Task {
+        project: project.dir(),
+        workers,
+        tools,
+        wit: "wit",
+        output: "component.wasm",
+        confined: !workshop.is_trusted,
+    };
     let task = serde_json::to_vec(&task).unwrap_or_default();
     embedded::write(&RUNTIME, stage.path())
         .and_then(|()| fs_err::write(stage.path().join("config.json"), task))

@@ -19,19 +19,19 @@ pub(crate) struct Places {
     store: PathBuf,
     cache: PathBuf,
     runtimes: PathBuf,
-    commands: Commands,
+    trust: Trust,
     /// Locks on what this process uses until it ends.
     kept: Arc<Mutex<Vec<fs_err::File>>>,
 }
 
-/// Whose build commands run.
+/// Which projects may do all that their user can, while they are built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Commands {
-    /// Those of projects on this machine.
+enum Trust {
+    /// Those on this machine.
     Local,
-    /// Those of all projects, as the user asked for.
+    /// All, as the user asked for.
     All,
-    /// Nobody's: the project is from elsewhere.
+    /// None: the project is from elsewhere.
     None,
 }
 
@@ -59,21 +59,26 @@ impl Places {
     }
 
     pub(crate) fn new(store: PathBuf, cache: PathBuf, runtimes: PathBuf) -> Self {
-        Self { store, cache, runtimes, commands: Commands::Local, kept: Arc::default() }
+        Self { store, cache, runtimes, trust: Trust::Local, kept: Arc::default() }
     }
 
-    /// The same, where projects from elsewhere may run commands too if `allowed`.
-    pub(crate) fn allowing_commands(self, allowed: bool) -> Self {
-        Self { commands: if allowed { Commands::All } else { self.commands }, ..self }
+    /// The same, where projects from elsewhere are trusted too if `all`.
+    pub(crate) fn trusting(self, all: bool) -> Self {
+        Self { trust: if all { Trust::All } else { self.trust }, ..self }
+    }
+
+    /// Whether projects from elsewhere are trusted.
+    pub(crate) fn trusts_all(&self) -> bool {
+        self.trust == Trust::All
     }
 
     /// The same, for a project from elsewhere.
     pub(crate) fn distrusting(&self) -> Self {
-        let commands = match self.commands {
-            Commands::All => Commands::All,
-            Commands::Local | Commands::None => Commands::None,
+        let trust = match self.trust {
+            Trust::All => Trust::All,
+            Trust::Local | Trust::None => Trust::None,
         };
-        Self { commands, ..self.clone() }
+        Self { trust, ..self.clone() }
     }
 
     /// The local store of images, made when first asked for.
@@ -84,9 +89,9 @@ impl Places {
     /// Where builds find tools and keep components.
     pub(crate) fn workshop(&self) -> Workshop {
         let registry = Arc::new(Registries);
-        let may_run_commands = self.commands != Commands::None;
+        let is_trusted = self.trust != Trust::None;
         let workshop = Workshop::new(self.cache.clone(), self.runtimes.clone());
-        Workshop { registry, ruby: Arc::new(Ruby), may_run_commands, ..workshop }
+        Workshop { registry, ruby: Arc::new(Ruby), is_trusted, ..workshop }
     }
 
     /// Machine code of components.

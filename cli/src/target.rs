@@ -48,6 +48,7 @@ impl Target {
     pub(crate) fn find(text: &str, places: &Places) -> Result<Self> {
         if let Some(remote) = Remote::parse(text)? {
             let clone = remote.fetch()?;
+            clone.install_packages(places)?;
             return Ok(Self::Cloned(Box::new(Project::open(clone.folder())?), clone));
         }
         let path = Path::new(text);

@@ -128,11 +128,21 @@ impl Packages {
                 return Ok(Some(packages));
             }
         }
+        if !workshop.is_trusted {
+            return Err(ToolError::Source {
+                language: Language::Python,
+                report: format!(
+                    "{REQUIREMENTS} or {PYPROJECT} asks for packages, and projects from elsewhere install none: \
+                     their builds could do anything"
+                ),
+                hint: Some("read it, and if you trust it give --trust".into()),
+            });
+        }
         let cache = workshop.components();
         fs_err::create_dir_all(&cache).map_err(ToolError::io("make the cache folder"))?;
         let stage = tempfile::tempdir_in(&cache).map_err(ToolError::io("make a folder to install into"))?;
         let pip = Pip::find_or_make(&workshop.runtimes)?;
-        let installation = Installation { pip, project, stage: stage.path(), workshop };
+        let installation = Installation { pip, project, stage: stage.path() };
         let packages = match &locked {
             Some(locked) => {
                 let file = stage.path().join("locked.txt");
@@ -235,7 +245,6 @@ struct Installation<'a> {
     pip: Pip,
     project: &'a Project,
     stage: &'a Path,
-    workshop: &'a Workshop,
 }
 
 impl Installation<'_> {
@@ -264,7 +273,7 @@ impl Installation<'_> {
             });
             match missing {
                 Some(name) if !tried.contains(&name) => {
-                    self.build(&name, &built, &text)?;
+                    self.build(&name, &built)?;
                     tried.push(name);
                 }
                 _ => return Err(refused(&text)),
@@ -287,11 +296,7 @@ impl Installation<'_> {
     }
 
     /// Makes a wheel of a package that is published as source alone, if it is pure Python.
-    fn build(&self, name: &str, built: &Path, why: &str) -> Result<(), ToolError> {
-        if !self.workshop.may_run_commands {
-            // Its setup.py could do anything.
-            return Err(refused(why));
-        }
+    fn build(&self, name: &str, built: &Path) -> Result<(), ToolError> {
         let wheels = self.stage.join("wheels");
         let output = self.pip(|pip| {
             pip.args(["wheel", "--no-deps", "--wheel-dir"]).arg(&wheels).arg("--").arg(name);
@@ -389,6 +394,20 @@ mod tests {
         fs_err::write(folder.path().join("more.txt"), "bottle\n").unwrap();
         assert_ne!(requirements(folder.path()).unwrap().unwrap().0, before);
         assert!(dependencies("[project]\ndependencies = [\"--index-url=x\"]").is_err());
+    }
+
+    #[test]
+    fn a_project_from_elsewhere_installs_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("project");
+        fs_err::create_dir_all(&dir).unwrap();
+        fs_err::write(dir.join("index.py"), "").unwrap();
+        fs_err::write(dir.join(REQUIREMENTS), "./evil\n").unwrap();
+        let workshop = Workshop::new(folder.path().join("cache"), folder.path().join("runtimes"));
+        let workshop = Workshop { is_trusted: false, ..workshop };
+        let error = Packages::of(&Project::open(&dir).unwrap(), &workshop, &mut None).err().unwrap();
+        assert!(error.to_string().contains("install none") && error.hint().is_some(), "{error}");
+        assert!(!workshop.runtimes.exists());
     }
 
     #[test]

@@ -36,9 +36,10 @@ pub(crate) struct Build {
     /// The project's folder, or a git URL (https://…#BRANCH:FOLDER).
     #[arg(default_value = ".")]
     dir: PathBuf,
-    /// Run the build commands of a project from a git URL: they can do all that you can.
+    /// Trust a project from a git URL: run its build commands and install its packages,
+    /// which can do all that you can.
     #[arg(long)]
-    allow_commands: bool,
+    trust: bool,
     /// A name for the image; may be given several times.
     #[arg(short, long = "tag", value_name = "REF", required_unless_present = "output")]
     tags: Vec<Reference>,
@@ -84,9 +85,12 @@ pub(crate) struct Build {
 }
 
 pub(crate) fn run(args: &Build, global: &Global) -> Result<ExitCode> {
-    let places = Places::from_env()?.allowing_commands(args.allow_commands);
+    let places = Places::from_env()?.trusting(args.trust);
     let remote = args.dir.to_str().map(Remote::parse).transpose()?.flatten();
     let clone = remote.map(|remote| remote.fetch()).transpose()?;
+    if let Some(clone) = &clone {
+        clone.install_packages(&places)?;
+    }
     let project = Project::open(clone.as_ref().map_or(&args.dir, Clone::folder))?;
     let places = if clone.is_some() { places.distrusting() } else { places };
     let settings = &project.config().image;

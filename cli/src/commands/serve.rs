@@ -27,9 +27,10 @@ pub(crate) struct Serve {
     /// store, an OCI layout or a saved archive.
     #[arg(default_value = ".")]
     target: String,
-    /// Run the build commands of a project from a git URL: they can do all that you can.
+    /// Trust a project from a git URL: run its build commands and install its packages,
+    /// which can do all that you can.
     #[arg(long)]
-    allow_commands: bool,
+    trust: bool,
     /// Where to listen: ADDRESS:PORT (port 0 takes a free one), unix:/PATH, fd:NUMBER or systemd.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT", env = "WHARF_ADDR")]
     addr: String,
@@ -38,7 +39,7 @@ pub(crate) struct Serve {
 }
 
 pub(crate) fn run(args: &Serve, global: &Global) -> Result<ExitCode> {
-    let places = Places::from_env()?.allowing_commands(args.allow_commands);
+    let places = Places::from_env()?.trusting(args.trust);
     let target = Target::find(&args.target, &places)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

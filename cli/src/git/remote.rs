@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use tempfile::TempDir;
 
 use super::LOCAL_VARIABLES;
+use crate::places::Places;
 
 /// What git may speak, file systems among it: never `ext`, which runs commands.
 const PROTOCOLS: &str = "https:http:ssh:git:file";
@@ -89,7 +90,6 @@ impl Remote {
             Ok(true) => {}
             Ok(false) | Err(_) => bail!("there is no folder {} in {}", self.folder.display(), self.url),
         }
-        clone.install_packages()?;
         Ok(clone)
     }
 }
@@ -100,11 +100,15 @@ impl Clone {
         &self.folder
     }
 
-    /// Has npm install what a project of JavaScript needs: nobody else could. Without
-    /// the packages' scripts, which could do anything.
-    fn install_packages(&self) -> Result<()> {
+    /// Has npm install what a project of JavaScript needs, if the user trusts it: by its
+    /// settings (`.npmrc`) and by packages from git, a project can run programs even
+    /// without the packages' scripts.
+    ///
+    /// # Errors
+    /// There is no npm, or it fails.
+    pub(crate) fn install_packages(&self, places: &Places) -> Result<()> {
         let has = |name: &str| self.folder.join(name).exists();
-        if !has("package.json") || has("node_modules") {
+        if !places.trusts_all() || !has("package.json") || has("node_modules") {
             return Ok(());
         }
         let install = if has("package-lock.json") { "ci" } else { "install" };

@@ -1,8 +1,11 @@
 //! JavaScript and TypeScript: fetch handlers, packages, errors with places.
 
+use std::process::Command;
+
 use wharf_tests::fixture::{Tools, with_tools};
 use wharf_tests::http::{get, request};
 use wharf_tests::network::Host;
+use wharf_tests::process::run;
 use wharf_tests::project::Project;
 use wharf_tests::wharf::{Wharf, text};
 
@@ -125,4 +128,27 @@ fn what_cannot_be_built_is_said_in_a_line_with_what_to_do() {
         assert!(error.contains("cannot build JavaScript workers") && error.contains(expected), "{error}");
         assert!(error.contains(hint), "{error}");
     }
+}
+
+#[test]
+fn a_project_from_elsewhere_reads_no_file_beside_it() {
+    let wharf = wharf();
+    let secret = wharf.scratch().join("secret.json");
+    fs_err::write(&secret, "{\"secret\":1}").unwrap();
+    let source =
+        format!("import secret from {:?};\nexport default () => Response.json(secret);\n", text(&secret));
+    let repository = Project::empty().with("x.js", source);
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        git.arg("-C").arg(repository.path()).args(["-c", "user.name=T", "-c", "user.email=t@example.test"]);
+        run(git.args(arguments)).succeeded();
+    };
+    git(&["init", "--quiet"]);
+    git(&["add", "."]);
+    git(&["commit", "--quiet", "--message", "one"]);
+    let url = format!("file://{}", text(repository.path()));
+    let error = wharf.run(&["serve", &url]).refusal();
+    assert!(error.contains("expected a file of the project, which is from elsewhere"), "{error}");
+    let server = wharf.serve_with(&url, &["--trust"]);
+    assert_eq!(body(&server, "/x"), "{\"secret\":1}");
 }

@@ -64,8 +64,8 @@ fn a_project_in_a_git_repository_is_served_and_runs_no_command_unasked() {
     let other = format!("{url}#:sites/b");
     let error = wharf.run(&["serve", &other]).refusal();
     assert!(error.contains("projects from elsewhere run none: cp _src/hello.bin x.wasm"), "{error}");
-    assert!(error.contains("hint: read it, and if you trust it give --allow-commands"), "{error}");
-    let server = wharf.serve_with(&other, &["--allow-commands"]);
+    assert!(error.contains("hint: read it, and if you trust it give --trust"), "{error}");
+    let server = wharf.serve_with(&other, &["--trust"]);
     assert!(body(&server, "/").contains("hello"));
     let error = wharf.run(&["build", &format!("{url}#none"), "-t", "localhost/x"]).refusal();
     assert!(error.contains("git cannot fetch none of file://"), "{error}");
