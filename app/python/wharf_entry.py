@@ -2,7 +2,8 @@
 
 Loaded by componentize-py: what runs at import runs once, at build time, and
 its result is part of the component. `wharf_workers.json` beside this file
-says which workers there are: name → path of the source. `wharf_removed.json`,
+says which workers there are: name → path of the source. `wharf_folders.json` says
+which folders of the project they mount, for those that do. `wharf_removed.json`,
 if there is one, says which modules of compiled code were taken out of the
 packages: name → distribution and version.
 """
@@ -18,6 +19,7 @@ import wharf._ssl
 sys.modules["ssl"] = wharf._ssl
 sys.modules["_multiprocessing"] = wharf._multiprocessing
 
+import wharf
 import wharf._files as files
 import wharf._here as here
 import wharf._loop as event_loop
@@ -38,6 +40,9 @@ TEXT = [("content-type", b"text/plain; charset=utf-8")]
 
 WORKERS = workers.load_all()
 
+# What is on the path for all of them.
+PATHS = len(sys.path)
+
 modules.import_ahead()
 modules.keep()
 workers.keep_lines()
@@ -49,12 +54,14 @@ class IncomingHandler(exports.IncomingHandler):
     def handle(self, incoming, response_out):
         exchange = wasi.Exchange(incoming, response_out)
         here.worker = exchange.worker
+        wharf._kept.clear()
         worker = WORKERS.get(exchange.worker)
         if worker is None and len(WORKERS) == 1:
             (worker,) = WORKERS.values()
         if worker is None:
             exchange.respond_whole(404, TEXT, b"no such worker\n")
             return
+        sys.path[PATHS:] = worker.search
         try:
             worker.answer(exchange)
             return

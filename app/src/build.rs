@@ -383,7 +383,7 @@ fn program(
         abi::Program::HttpComponent | abi::Program::AsyncHttpComponent | abi::Program::CommandComponent => {
             Ok((abi, path.to_owned()))
         }
-        abi::Program::GoModule => Ok((abi, path.to_owned())),
+        abi::Program::GoModule | abi::Program::KitModule => Ok((abi, path.to_owned())),
         abi::Program::CommandModule => Ok((abi, abi::adapt(&wasm, &workshop.components(), invalid)?)),
     }
 }

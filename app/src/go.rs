@@ -20,6 +20,9 @@ use crate::project::{Project, WorkerSource};
 use crate::toolchain::{ToolError, Toolchain, words};
 
 /// Raised when the same sources would become another program.
+/// What programs of Wasm Workers Server import.
+const WWS_KIT: &str = "wasm-workers-server/kits/go";
+
 const FORM: &str = "1";
 
 /// What `go list -json` tells of a package.
@@ -54,9 +57,10 @@ impl Package {
 /// Whether the source `text` is a program: `package main` with a `main` function.
 ///
 /// As gofmt writes it. Where a comment or a text has such a line, Go's compiler
-/// says what is missing.
+/// says what is missing. One of Wasm Workers Server's kit is not: TinyGo has made a
+/// module of it, which lies beside it.
 pub(crate) fn is_program(text: &str) -> bool {
-    is_of_main(text) && text.lines().any(|line| line.starts_with("func main()"))
+    is_of_main(text) && text.lines().any(|line| line.starts_with("func main()")) && !text.contains(WWS_KIT)
 }
 
 fn is_of_main(text: &str) -> bool {
@@ -239,6 +243,8 @@ mod tests {
         assert!(is_program("// A worker.\npackage main // it is\n\nfunc main() {\n}\n"));
         assert!(!is_program("package main\n\nfunc greet() {}\n"));
         assert!(!is_program("package greet\n\nfunc main() {}\n"));
+        let of_kit = "package main\nimport \"github.com/vmware-labs/wasm-workers-server/kits/go/worker\"\nfunc main() {}\n";
+        assert!(!is_program(of_kit));
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs_err::write(folder.path().join(name), text).unwrap();
         write("a.go", "package main\nfunc main() {}\n");

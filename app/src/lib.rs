@@ -35,6 +35,8 @@ mod pattern;
 #[cfg(feature = "precompress")]
 mod precompress;
 #[cfg(feature = "build")]
+mod prefix;
+#[cfg(feature = "build")]
 mod project;
 #[cfg(feature = "build")]
 mod python;
@@ -77,6 +79,8 @@ pub use manifest::{
 pub use pattern::{InvalidPattern, Params, Pattern};
 #[cfg(feature = "precompress")]
 pub use precompress::PrecompressError;
+#[cfg(feature = "build")]
+pub use prefix::{Prefix, PrefixError};
 #[cfg(feature = "build")]
 pub use project::{Origin, Project, ProjectError, SITE_FOLDER, SiteFile, WorkerSource};
 pub use redirects::{Redirect, parse_redirects};

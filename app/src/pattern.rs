@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 /// Which request paths a worker answers: `/api/[id]`, `/docs/[...rest]`.
 ///
-/// Patterns are ordered by precedence, the more specific first: segment by
-/// segment a literal comes before a parameter, and a parameter before a rest.
+/// Patterns are ordered by precedence, the more specific first: those without a rest
+/// before those with one, and then, segment by segment, a literal before a parameter.
 /// Patterns that match the same paths are equal, whatever their parameters'
 /// names.
 #[derive(Clone, Debug, Deserialize)]
@@ -170,16 +170,11 @@ impl fmt::Display for Pattern {
 impl Ord for Pattern {
     fn cmp(&self, other: &Self) -> Ordering {
         let by_segment = self.0.iter().zip(&other.0).map(|(a, b)| a.rank().cmp(&b.rank()));
-        by_segment
-            .into_iter()
-            .find(|order| order.is_ne())
-            // `/a/b` before `/a/b/[...rest]` before `/a`: the longer is the
-            // more specific, unless all that it has more is a rest.
-            .unwrap_or_else(|| match (self.is_catch_all(), other.is_catch_all()) {
-                (false, true) => Ordering::Less,
-                (true, false) => Ordering::Greater,
-                _ => other.0.len().cmp(&self.0.len()),
-            })
+        let by_segment = by_segment.into_iter().find(|order| order.is_ne());
+        self.is_catch_all()
+            .cmp(&other.is_catch_all())
+            // `/a/b/[...rest]` before `/a/[...rest]`: the longer is the more specific.
+            .then(by_segment.unwrap_or_else(|| other.0.len().cmp(&self.0.len())))
     }
 }
 
@@ -210,7 +205,7 @@ mod tests {
         let mut patterns = ["/[...all]", "/a/[id]", "/a/[...rest]", "/[x]/b", "/a/b", "/"].map(pattern);
         patterns.sort();
         let sorted = patterns.map(|pattern| pattern.to_string());
-        assert_eq!(sorted, ["/a/b", "/a/[id]", "/a/[...rest]", "/[x]/b", "/", "/[...all]"]);
+        assert_eq!(sorted, ["/a/b", "/a/[id]", "/[x]/b", "/", "/a/[...rest]", "/[...all]"]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::headers::{HEADERS_FILE, HeaderRule, parse_headers};
 use crate::language::Language;
 use crate::lock::{Lock, LockError};
 use crate::pattern::{InvalidPattern, Pattern};
+use crate::prefix::{Prefix, PrefixError};
 use crate::redirects::{REDIRECTS_FILE, Redirect, parse_redirects};
 use crate::rules::RuleError;
 use crate::wws::{self, WwsError};
@@ -124,6 +125,9 @@ pub enum ProjectError {
     /// A rule of `_headers`, `_redirects` or `wharf.toml` has no meaning.
     #[error(transparent)]
     Rule(#[from] RuleError),
+    /// The project can't be below a prefix.
+    #[error(transparent)]
+    Prefix(#[from] PrefixError),
     /// The file of rules can't be read; the cause names it.
     #[error("cannot read rules of the site")]
     ReadRules(#[source] io::Error),
@@ -170,6 +174,7 @@ impl ProjectError {
             Self::Config(error) => error.hint(),
             Self::Lock(error) => error.hint(),
             Self::Wws(error) => error.hint(),
+            Self::Prefix(error) => error.hint(),
             Self::Twice { path, .. } => Some(format!(
                 "make the source private by an underscore in front of its name ({path}), or remove `component`"
             )),
@@ -227,6 +232,38 @@ impl Project {
             return Err(ProjectError::UnknownWorker { name: name.clone(), known: known.join(", ") });
         }
         Ok(Self { dir, name, config, lock, site, headers, redirects, workers, files, is_wws })
+    }
+
+    /// The same, with `prefix` in front of all its URLs: those of workers and files, and
+    /// of the rules for them. Links in pages and in answers stay as they are.
+    ///
+    /// # Errors
+    /// [`ProjectError::Prefix`]: a single-page app, whose page knows its own address.
+    pub fn below(mut self, prefix: &Prefix) -> Result<Self, ProjectError> {
+        if self.config.site.spa {
+            return Err(PrefixError::SinglePage.into());
+        }
+        if self.workers.iter().any(|worker| worker.pattern.to_string() == "/") {
+            // The worker answers for it, with and without a slash at the end.
+            self.site.retain(|file| file.path != "index.html");
+        }
+        for worker in &mut self.workers {
+            let pattern = prefix.before(&worker.pattern.to_string());
+            worker.pattern = pattern
+                .parse()
+                .map_err(|source| ProjectError::Pattern { path: worker.path.clone(), source })?;
+        }
+        for file in &mut self.site {
+            file.path = prefix.before_file(&file.path);
+        }
+        for rule in &mut self.headers {
+            rule.pattern = prefix.before(&rule.pattern);
+        }
+        for rule in &mut self.redirects {
+            rule.from = prefix.before(&rule.from);
+            rule.to = prefix.before(&rule.to);
+        }
+        Ok(self)
     }
 
     /// The folder, absolute and without links.

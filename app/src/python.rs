@@ -14,10 +14,12 @@ use std::process::{Output, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use include_dir::{Dir, include_dir};
+use serde::Serialize;
 
 use crate::build::Workshop;
 use crate::digest::Sha256;
 use crate::embedded;
+use crate::grants::Value;
 use crate::language::Language;
 use crate::lock::Lock;
 use crate::project::Project;
@@ -50,9 +52,10 @@ pub(crate) fn componentize(
 ) -> Result<PathBuf, ToolError> {
     let files = sources::read(project, Language::Python, (&NOT_PYTHONS, MOST_FILES))?;
     let list = serde_json::to_string(workers).unwrap_or_default();
+    let folders = serde_json::to_string(&folders(project, workers)).unwrap_or_default();
     let release = project.lock().release(Language::Python);
     let key = |packages: Option<Sha256>| {
-        key(&files, &list, (release.unwrap_or(default_release(Language::Python)), packages))
+        key(&files, (&list, &folders), (release.unwrap_or(default_release(Language::Python)), packages))
     };
     let folder = workshop.components();
     let at = |key: Sha256| folder.join(format!("python-{key}.wasm"));
@@ -73,7 +76,8 @@ pub(crate) fn componentize(
     }
     fs_err::create_dir_all(&folder).map_err(ToolError::io("make the cache folder"))?;
     let stage = tempfile::tempdir_in(&folder).map_err(ToolError::io("make a folder to build in"))?;
-    write_files(stage.path(), &files, &list).map_err(ToolError::io("write sources to build from"))?;
+    write_files(stage.path(), &files, (&list, &folders))
+        .map_err(ToolError::io("write sources to build from"))?;
     let made = stage.path().join("component.wasm");
     let no_packages = stage.path().join("no-packages");
     fs_err::create_dir(&no_packages).map_err(ToolError::io("make a folder to build in"))?;
@@ -112,14 +116,44 @@ pub(crate) fn componentize(
     Ok(component)
 }
 
+/// The folders of the project that a worker mounts, and so can import from.
+#[derive(Serialize)]
+struct Folders<'a> {
+    /// Where the worker sees them → path below the project.
+    folders: BTreeMap<&'a str, &'a Path>,
+    /// Its `PYTHONPATH`.
+    path: &'a str,
+}
+
+/// Of the workers that mount any, by name.
+fn folders<'a>(project: &'a Project, workers: &BTreeMap<&'a str, &str>) -> BTreeMap<&'a str, Folders<'a>> {
+    let of = |name: &&'a str| {
+        let settings = project.config().workers.get(*name)?;
+        let mounts = settings.mounts.iter();
+        let folders: BTreeMap<_, _> =
+            mounts.filter_map(|mount| Some((mount.guest.as_str(), mount.app.as_deref()?))).collect();
+        let path = match settings.env.get("PYTHONPATH") {
+            Some(Value::Fixed(path)) => path,
+            _ => "",
+        };
+        (!folders.is_empty()).then_some((*name, Folders { folders, path }))
+    };
+    workers.keys().filter_map(of).collect()
+}
+
 /// Names all that goes into the component.
-fn key(files: &Sources, list: &str, (release, packages): (&str, Option<Sha256>)) -> Sha256 {
+fn key(
+    files: &Sources,
+    (list, folders): (&str, &str),
+    (release, packages): (&str, Option<Sha256>),
+) -> Sha256 {
     let packages = packages.map_or_else(String::new, |packages| packages.to_string());
     let mut parts: Vec<(&str, &[u8])> = vec![
-        ("form", b"3"),
+        ("form", b"4"),
         ("componentize-py", release.as_bytes()),
         ("packages", packages.as_bytes()),
         ("", list.as_bytes()),
+        ("folders", folders.as_bytes()),
     ];
     let runtime = embedded::files(&RUNTIME).into_iter();
     parts.extend(runtime.map(|file| (file.path().to_str().unwrap_or_default(), file.contents())));
@@ -129,7 +163,7 @@ fn key(files: &Sources, list: &str, (release, packages): (&str, Option<Sha256>))
     Sha256::of(digests.concat().as_bytes())
 }
 
-fn write_files(stage: &Path, files: &Sources, list: &str) -> io::Result<()> {
+fn write_files(stage: &Path, files: &Sources, (list, folders): (&str, &str)) -> io::Result<()> {
     let write = |path: PathBuf, content: &[u8]| {
         if let Some(folder) = path.parent() {
             fs_err::create_dir_all(folder)?;
@@ -138,6 +172,7 @@ fn write_files(stage: &Path, files: &Sources, list: &str) -> io::Result<()> {
     };
     embedded::write(&RUNTIME, &stage.join("runtime"))?;
     write(stage.join("runtime/wharf_workers.json"), list.as_bytes())?;
+    write(stage.join("runtime/wharf_folders.json"), folders.as_bytes())?;
     write(stage.join("project/.wharf-project"), b"")?;
     for (path, text) in files {
         write(stage.join("project").join(path), text)?;
@@ -223,11 +258,11 @@ Stack backtrace:
     #[test]
     fn any_changed_source_changes_the_key() {
         let source = |text: &str| vec![("index.py".to_owned(), text.as_bytes().to_vec())];
-        let first = key(&source("a"), "{}", ("1", None));
-        assert_eq!(key(&source("a"), "{}", ("1", None)), first);
-        assert_ne!(key(&source("b"), "{}", ("1", None)), first);
-        assert_ne!(key(&source("a"), "{\"x\":1}", ("1", None)), first);
-        assert_ne!(key(&source("a"), "{}", ("2", None)), first);
-        assert_ne!(key(&source("a"), "{}", ("1", Some(Sha256::of(b"")))), first);
+        let first = key(&source("a"), ("{}", "{}"), ("1", None));
+        assert_eq!(key(&source("a"), ("{}", "{}"), ("1", None)), first);
+        assert_ne!(key(&source("b"), ("{}", "{}"), ("1", None)), first);
+        assert_ne!(key(&source("a"), ("{\"x\":1}", "{}"), ("1", None)), first);
+        assert_ne!(key(&source("a"), ("{}", "{}"), ("2", None)), first);
+        assert_ne!(key(&source("a"), ("{}", "{}"), ("1", Some(Sha256::of(b"")))), first);
     }
 }

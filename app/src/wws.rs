@@ -6,7 +6,7 @@
 //! it silently ignores is told here, since a setting that does nothing may be one that
 //! protects. See docs/from-wws.md.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -19,6 +19,10 @@ use crate::project::WorkerSource;
 
 /// Where a project says which interpreters it needs.
 const RUNTIMES_FILE: &str = ".wws.toml";
+
+/// Extensions of workers that need no runtime in `.wws.toml`, and of those that do.
+const ALWAYS: [&str; 2] = ["js", "wasm"];
+const LANGUAGES: [&str; 2] = ["py", "rb"];
 
 /// The only version of `X.toml`.
 const VERSION: &str = "1";
@@ -173,7 +177,7 @@ pub(crate) type All = BTreeMap<String, (String, WorkerConfig)>;
 /// # Errors
 /// [`WwsError`]: a file has no meaning, or asks for what there is not.
 pub(crate) fn settings(dir: &Path, workers: &mut Vec<WorkerSource>) -> Result<Option<All>, WwsError> {
-    let has_runtimes = check_runtimes(dir)?;
+    let extensions = extensions(dir)?;
     let mut found = BTreeMap::new();
     for worker in &*workers {
         let file = format!("{}.toml", worker.name);
@@ -186,35 +190,40 @@ pub(crate) fn settings(dir: &Path, workers: &mut Vec<WorkerSource>) -> Result<Op
             found.insert(worker.name.clone(), (file.clone(), settings.translate(worker, dir, &file)?));
         }
     }
-    if found.is_empty() && !has_runtimes {
+    if found.is_empty() && extensions.is_none() {
         return Ok(None);
     }
+    let mut extensions = extensions.unwrap_or_else(|| LANGUAGES.map(str::to_owned).into());
+    extensions.extend(ALWAYS.map(str::to_owned));
     // Beside a `.wasm` there may lie what it was built from.
     workers.retain(|worker| {
         let extension = worker.path.rsplit_once('.').map_or("", |(_, extension)| extension);
-        matches!(extension, "js" | "py" | "rb" | "wasm")
+        extensions.contains(extension)
     });
+    found.retain(|name, _| workers.iter().any(|worker| worker.name == *name));
     Ok(Some(found))
 }
 
-/// Whether there is a `.wws.toml`.
-fn check_runtimes(dir: &Path) -> Result<bool, WwsError> {
+/// Of which files `.wws.toml` makes workers, if there is one.
+fn extensions(dir: &Path) -> Result<Option<BTreeSet<String>>, WwsError> {
     let text = match fs_err::read_to_string(dir.join(RUNTIMES_FILE)) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(WwsError::Read(error)),
     };
     let runtimes: Runtimes = toml::from_str(&text)
         .map_err(|source| WwsError::Parse { file: RUNTIMES_FILE.into(), source: Box::new(source) })?;
+    let mut extensions = BTreeSet::new();
     for runtime in runtimes.repositories.into_iter().flat_map(|repository| repository.runtimes) {
-        // Its interpreters are not used: those of `wharf runtimes` are.
-        let mut others =
-            runtime.extensions.into_iter().filter(|name| !matches!(name.as_str(), "js" | "py" | "rb"));
-        if let Some(extension) = others.next() {
-            return Err(WwsError::Runtime { name: runtime.name, extension });
+        for extension in runtime.extensions {
+            // Its interpreters are not used: those of `wharf runtimes` are.
+            if !LANGUAGES.iter().chain(&ALWAYS).any(|known| *known == extension) {
+                return Err(WwsError::Runtime { name: runtime.name, extension });
+            }
+            extensions.insert(extension);
         }
     }
-    Ok(true)
+    Ok(Some(extensions))
 }
 
 impl WwsError {
@@ -436,5 +445,24 @@ mod tests {
         ];
         assert!(settings(folder.path(), &mut workers).unwrap().is_some_and(|all| all.is_empty()));
         assert_eq!(workers.len(), 1);
+    }
+
+    #[test]
+    fn files_are_workers_if_their_runtime_is_named() {
+        let python = "[[repositories]]\nname = \"w\"\n\
+            [[repositories.runtimes]]\nname = \"python\"\nextensions = [\"py\"]\n";
+        let names = |files: &[(&str, &str)]| {
+            let folder = project(files);
+            let mut workers = vec![
+                WorkerSource::of_file("x.py".into(), Language::Python).unwrap(),
+                WorkerSource::of_file("y.rb".into(), Language::Ruby).unwrap(),
+                WorkerSource::of_file("z.js".into(), Language::JavaScript).unwrap(),
+            ];
+            settings(folder.path(), &mut workers).unwrap();
+            workers.into_iter().map(|worker| worker.name).collect::<String>()
+        };
+        assert_eq!(names(&[]), "xyz");
+        assert_eq!(names(&[("z.toml", "version = \"1\"")]), "xyz");
+        assert_eq!(names(&[(".wws.toml", python)]), "xz");
     }
 }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
-use wharf_app::{BuiltApp, MANIFEST_FILE, Manifest, Progress as BuildProgress, Project, Sha256, Step};
+use wharf_app::{
+    BuiltApp, MANIFEST_FILE, Manifest, Prefix, Progress as BuildProgress, Project, Sha256, Step,
+};
 use wharf_host::{AppSource, Compiler, CompilerTarget, HostCode};
 use wharf_images::{Descriptor, Layout, Platform, Reference, UnpackOptions};
 
@@ -45,6 +47,20 @@ impl TargetError {
 }
 
 impl Target {
+    /// The same, with all URLs of a project below `prefix`.
+    pub(crate) fn below(self, prefix: Option<&Prefix>) -> Result<Self> {
+        let Some(prefix) = prefix else { return Ok(self) };
+        Ok(match self {
+            Self::Project(project) => Self::Project(Box::new(project.below(prefix)?)),
+            Self::Cloned(project, clone) => Self::Cloned(Box::new(project.below(prefix)?), clone),
+            Self::Image(..) | Self::Archive(..) => {
+                bail!(
+                    "--prefix is for projects: an image has the URLs that it was built with (wharf build --prefix)"
+                )
+            }
+        })
+    }
+
     pub(crate) fn find(text: &str, places: &Places) -> Result<Self> {
         if let Some(remote) = Remote::parse(text)? {
             let clone = remote.fetch()?;

@@ -16,14 +16,14 @@ fuzz_target!(|output: &[u8]| {
             method: "POST",
             headers: [("x", body.to_owned())].into(),
             body,
-            kv: Default::default(),
+            kv: &[(body.to_owned(), body.to_owned())].into(),
             params: [("id", body)].into(),
         };
         let document: serde_json::Value = serde_json::from_slice(&input.to_json()).expect("JSON");
         assert_eq!(document["body"], body);
         assert_eq!(document["params"]["id"], body);
     }
-    let Ok(response) = wws::response(output) else { return };
+    let Ok(wws::Answer { response, .. }) = wws::answer(output) else { return };
     assert!((200..600).contains(&response.status().as_u16()));
     assert!(response.headers().contains_key("content-type"));
     for unsent in ["content-length", "connection", "transfer-encoding"] {

@@ -15,6 +15,7 @@ mod mounts;
 mod resolver;
 mod sockets;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
@@ -38,7 +39,7 @@ use self::resolver::Resolver;
 use self::sockets::Sockets;
 use crate::app::SiteRoot;
 
-pub(crate) use self::key_value::StoreError;
+pub(crate) use self::key_value::{Changed, Error as StateError, StoreError};
 
 /// Names a PEM file of certificate authorities, as for OpenSSL and Go.
 const CERTIFICATES: &str = "SSL_CERT_FILE";
@@ -73,6 +74,8 @@ pub(crate) struct Grants {
     egress: Option<Arc<Egress>>,
     /// `None`: there are no sockets.
     sockets: Option<Arc<Sockets>>,
+    /// Whether it writes to folders.
+    writes: bool,
 }
 
 /// One instance's hold on what its worker is granted.
@@ -224,7 +227,8 @@ impl<'a> Granter<'a> {
         };
         let sockets = Sockets::new(&worker.name, &granted.outbound, &self.resolver);
         let config = config.into_iter().collect();
-        Ok(Arc::new(Grants { worker: name(), env, filesystem, config, key_value, egress, sockets }))
+        let writes = granted.mounts.iter().any(|mount| mount.write);
+        Ok(Arc::new(Grants { worker: name(), env, filesystem, config, key_value, egress, sockets, writes }))
     }
 }
 
@@ -266,6 +270,29 @@ impl Grants {
         if let Some(filesystem) = &self.filesystem {
             context.filesystem().clone_from(filesystem);
         }
+    }
+
+    /// What the worker's `default` store holds as text, all of it; `None`: it has none.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub(crate) async fn state(&self) -> Result<Option<BTreeMap<String, String>>, StateError> {
+        self.key_value.state().await
+    }
+
+    /// Makes the `default` store `new` where it is different from `old`, in one step.
+    /// [`Changed::No`]: another has changed some of that meanwhile. Not of a worker that
+    /// also does what can't be done twice: its changes count, whatever they overwrite.
+    ///
+    /// # Errors
+    /// The store can't be written to, or not with such keys and values.
+    pub(crate) async fn change_state(
+        &self,
+        old: BTreeMap<String, String>,
+        new: BTreeMap<String, String>,
+    ) -> Result<Changed, StateError> {
+        let is_repeatable = self.egress.is_none() && self.sockets.is_none() && !self.writes;
+        self.key_value.change(old, new, is_repeatable).await
     }
 
     /// What the store of one instance holds.

@@ -12,6 +12,7 @@ mod cgi;
 mod command;
 mod handler;
 mod instance;
+mod kit;
 mod stdio;
 mod wws;
 

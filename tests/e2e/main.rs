@@ -39,3 +39,4 @@ mod serve;
 mod service;
 mod supply;
 mod tasks;
+mod wws;

@@ -72,7 +72,11 @@ impl Connection {
         self.request(Method::POST, target, &[], body).await
     }
 
-    async fn request(
+    /// Sends a request and reads the whole answer.
+    ///
+    /// # Errors
+    /// No answer, or not a whole one, or not in time; a malformed target or header.
+    pub async fn request(
         &mut self,
         method: Method,
         target: &str,

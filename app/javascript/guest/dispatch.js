@@ -6,7 +6,7 @@
 
 import { exit } from "wasi:cli/exit@0.2.10";
 import { environment } from "./environment.js";
-import { Cache, binding } from "./kv.js";
+import { Cache, binding, forget } from "./kv.js";
 import { positions } from "./source_map.js";
 import { built } from "./web.js";
 
@@ -103,6 +103,7 @@ listen.call(globalThis, "fetch", (event) => event.respondWith(answer(event)));
 
 async function answer(event) {
   built();
+  forget();
   const name = decodeURIComponent(event.request.headers.get("wharf-worker") ?? "");
   const worker = workers.get(name) ?? (workers.size === 1 ? workers.values().next().value : undefined);
   if (!worker) return text("no such worker\n", 404);

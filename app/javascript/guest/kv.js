@@ -120,18 +120,40 @@ function failure(store, error) {
 // What is no string: its JSON, behind a sign that no text of a user begins with.
 const JSON_SIGN = "\0json:";
 
-/** The store of Wasm Workers Server, which waits for nothing. */
+// What a worker without a store keeps during a request.
+const kept = new Map();
+
+/** Before each request. */
+export function forget() {
+  kept.clear();
+}
+
+/** The default store; none if the worker is granted none. */
+function granted() {
+  try {
+    return open(DEFAULT);
+  } catch (error) {
+    if (error?.payload?.tag === "access-denied" || error?.payload?.tag === "no-such-store") return undefined;
+    throw failure(DEFAULT, error);
+  }
+}
+
+/** The store of Wasm Workers Server, which waits for nothing. Without a grant it is empty at each request. */
 export const Cache = {
   get(key) {
-    const bytes = use(DEFAULT, undefined, (bucket) => bucket.get(String(key)));
+    const bucket = granted();
+    const bytes = bucket ? use(DEFAULT, bucket, () => bucket.get(String(key))) : kept.get(String(key));
     if (bytes === undefined) return undefined;
     const text = new TextDecoder().decode(bytes);
     return text.startsWith(JSON_SIGN) ? JSON.parse(text.slice(JSON_SIGN.length)) : text;
   },
   set(key, value) {
-    // A stream: the body of a request there, see readAhead() in dispatch.js.
+    // A stream: the body of a request there, see requestOfText() in dispatch.js.
     const plain = typeof value === "string" || value instanceof ReadableStream;
     const text = plain ? String(value) : JSON_SIGN + JSON.stringify(value);
-    use(DEFAULT, undefined, (bucket) => bucket.set(String(key), new TextEncoder().encode(text)));
+    const bytes = new TextEncoder().encode(text);
+    const bucket = granted();
+    if (bucket) use(DEFAULT, bucket, () => bucket.set(String(key), bytes));
+    else kept.set(String(key), bytes);
   },
 };

@@ -19,7 +19,8 @@ class Headers:
         self._fields = []
         pairs = fields.items() if hasattr(fields, "items") else fields
         for name, value in pairs:
-            self.add(name, value)
+            for one in _values(value):
+                self.add(name, one)
 
     def add(self, name, value):
         """Adds a value, and keeps those that the name has (Set-Cookie needs it)."""
@@ -50,8 +51,10 @@ class Headers:
         return value
 
     def __setitem__(self, name, value):
+        """Sets the value, or all values of a list."""
         del self[name]
-        self.add(name, value)
+        for one in _values(value):
+            self.add(name, one)
 
     def __delitem__(self, name):
         name = name.lower()
@@ -70,6 +73,10 @@ class Headers:
         return f"Headers({self._fields!r})"
 
 
+def _values(value):
+    return value if isinstance(value, (list, tuple)) else (value,)
+
+
 class Request:
     """A request: method, path, query, headers, body, and the route's parameters.
 
@@ -78,7 +85,7 @@ class Request:
     path that the route names, for `[id].py` the key `id`.
 
     To a worker that does not import `wharf` the body is text, as Wasm Workers
-    Server has it.
+    Server has it, unless it is no UTF-8.
     """
 
     def __init__(self, method, url, path, query, headers, body=b"", params=None):
@@ -155,21 +162,38 @@ class Response:
 
 
 class Cache:
-    """The key-value store `default`, as Wasm Workers Server has it: text by name."""
+    """The key-value store `default`, as Wasm Workers Server has it: text by name.
+
+    Of a worker without this store it forgets all when the request is answered.
+    """
 
     @staticmethod
     def get(key):
         """The text of the key; `None`: there is none."""
-        value = _default_store().get(str(key))
+        store = _default_store()
+        if store is None:
+            return _kept.get(str(key))
+        value = store.get(str(key))
         return None if value is None else value.decode("utf-8")
 
     @staticmethod
     def set(key, value):
         """Keeps `value` as text."""
-        _default_store().set(str(key), str(value))
+        store = _default_store()
+        if store is None:
+            _kept[str(key)] = str(value)
+        else:
+            store.set(str(key), str(value))
+
+
+# What a worker without a store keeps during a request.
+_kept = {}
 
 
 def _default_store():
     from wharf import kv
 
-    return kv.open("default")
+    try:
+        return kv.open("default")
+    except kv.NotGranted:
+        return None

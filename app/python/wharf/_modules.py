@@ -6,6 +6,7 @@ code, or of the standard library the source: few ever ask for it, and to
 compile all of it would take each build longer than all else.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import marshal
@@ -13,7 +14,7 @@ import opcode
 import os
 import sys
 import zlib
-from importlib.machinery import PathFinder
+from importlib.machinery import FileFinder, PathFinder, SourceFileLoader
 
 import wharf._files as files
 import wharf._here as here
@@ -127,6 +128,40 @@ def install(patches):
     for name in [name for name in patches if name in sys.modules]:
         patches[name](sys.modules[name])
     sys.meta_path.insert(0, _Finder({name: patch for name, patch in patches.items() if name not in sys.modules}))
+
+
+@contextlib.contextmanager
+def mounted(settings):
+    """Lets a worker import from the folders of the project that it mounts, where it sees them.
+
+    `settings`: `folders` (where it sees them → path below the project) and `path`,
+    its PYTHONPATH; None if it mounts none. Gives a list, which has in the end what is
+    on `sys.path` for it: at a request the folders are really there.
+    """
+    added = []
+    if settings is None:
+        yield added
+        return
+    folders = settings["folders"]
+
+    def find(path):
+        for guest, folder in folders.items():
+            if path == guest or path.startswith(guest + "/"):
+                place = f"{here.PROJECT}/{folder}{path[len(guest) :]}"
+                return FileFinder(place, (SourceFileLoader, [".py"]))
+        raise ImportError(f"not a mounted folder: {path}")
+
+    before = list(sys.path)
+    sys.path_hooks.insert(0, find)
+    sys.path.extend(path for path in settings["path"].split(":") if path)
+    try:
+        yield added
+    finally:
+        added.extend(path for path in sys.path if path not in before)
+        sys.path_hooks.remove(find)
+        sys.path[:] = before
+        for path in [path for path in sys.path_importer_cache if path not in before]:
+            del sys.path_importer_cache[path]
 
 
 def import_ahead():

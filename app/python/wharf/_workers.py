@@ -94,14 +94,15 @@ class _Request(wharf.Request):
 
 
 class _TextRequest(_Request):
-    """As Wasm Workers Server has it: the body is text, and empty where it is no UTF-8."""
+    """As Wasm Workers Server has it: the body is text. Where it is no UTF-8 it is bytes, and there empty."""
 
     @cached_property
     def body(self):
+        body = self._exchange.open_body().readall()
         try:
-            return self._exchange.open_body().readall().decode("utf-8")
+            return body.decode("utf-8")
         except UnicodeDecodeError:
-            return ""
+            return body
 
 
 def load_all():
@@ -111,7 +112,14 @@ def load_all():
     if removed.exists():
         modules.removed.update(json.loads(removed.read_text()))
     manifest = json.loads((runtime / "wharf_workers.json").read_text())
-    return {name: _load(name, path) for name, path in manifest.items()}
+    folders = json.loads((runtime / "wharf_folders.json").read_text())
+    workers = {}
+    for name, path in manifest.items():
+        with modules.mounted(folders.get(name)) as search:
+            worker = _load(name, path)
+        worker.search = search
+        workers[name] = worker
+    return workers
 
 
 def _load(name, path):

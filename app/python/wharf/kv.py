@@ -12,13 +12,17 @@ from wit_world.imports import atomics as _atomics
 from wit_world.imports import batch as _batch
 from wit_world.imports import store as _store
 
-__all__ = ["Store", "StoreError", "open"]
+__all__ = ["NotGranted", "Store", "StoreError", "open"]
 
 _opened = {}
 
 
 class StoreError(Exception):
     """A store does not exist, is not granted, or failed."""
+
+
+class NotGranted(StoreError):
+    """The worker has no such store."""
 
 
 def open(name="default"):
@@ -105,6 +109,6 @@ def _problem(name, error):
     match error:
         case _store.Error_AccessDenied() | _store.Error_NoSuchStore():
             setting = f'kv = {{ {name} = "/data/{name}" }} under [workers."{_here.worker}"]'
-            return StoreError(f"key-value store {name!r} is not granted: expected {setting} in wharf.toml")
+            return NotGranted(f"key-value store {name!r} is not granted: expected {setting} in wharf.toml")
         case _:
             return StoreError(f"key-value store {name!r}: {error.value}")

@@ -16,6 +16,22 @@ const START: &str = "_start";
 /// The section that only Go's own linker writes.
 const GO: &str = "go:buildid";
 
+/// What the main function of a module without [`START`] is part of, if it has one.
+const INITIALIZE: &str = "_initialize";
+
+/// How a module writes its answer.
+const WRITE: &str = "fd_write";
+
+/// Where programs of Wasm Workers Server import their way to other servers from, and
+/// what they import.
+const KIT_IMPORT: (&str, &str) = ("http", "send-http-request");
+
+/// What they export, for what that function returns.
+const KIT_EXPORT: &str = "canonical_abi_realloc";
+
+/// What those of its Rust kit say of a handler that failed.
+const KIT_TEXT: &[u8] = b"There was an error running the handler";
+
 /// What can answer requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Program {
@@ -31,6 +47,10 @@ pub(crate) enum Program {
     /// for its own (`runtime/mem_wasm.go`), and would overwrite what the adapter of
     /// WASI preview 1 keeps there.
     GoModule,
+    /// Such a module by a language kit of Wasm Workers Server, whose protocol it speaks;
+    /// or one without `_start`, whose main function is part of `_initialize`, as its Zig
+    /// kit has them. It stays a module, too: what it imports is no WASI.
+    KitModule,
 }
 
 /// Why a file can't be a worker.
@@ -116,7 +136,7 @@ impl ProgramError {
 pub fn wasi_of(wasm: &[u8]) -> Wasi {
     match detect(wasm) {
         Ok(Program::AsyncHttpComponent) => Wasi::V03,
-        Ok(Program::CommandModule | Program::GoModule) => Wasi::V01,
+        Ok(Program::CommandModule | Program::GoModule | Program::KitModule) => Wasi::V01,
         _ => Wasi::V02,
     }
 }
@@ -133,6 +153,7 @@ impl Program {
             Self::AsyncHttpComponent => "a component that exports wasi:http/handler",
             Self::CommandComponent => "a component that exports wasi:cli/run",
             Self::CommandModule | Self::GoModule => "a core module that exports _start",
+            Self::KitModule => "a core module for Wasm Workers Server",
         };
         match (self, asked) {
             (Self::HttpComponent | Self::AsyncHttpComponent, None | Some(Abi::Http)) => Ok(Abi::Http),
@@ -144,6 +165,7 @@ impl Program {
                 Err(ProgramError::Abi { abi, expected, found })
             }
             (_, Some(abi)) => Ok(abi),
+            (Self::KitModule, None) => Ok(Abi::Wws),
             (_, None) => Ok(Abi::Cgi),
         }
     }
@@ -202,16 +224,20 @@ fn component(wasm: &[u8]) -> Result<Program, ProgramError> {
 
 fn module(wasm: &[u8]) -> Result<Program, ProgramError> {
     let mut exports = Vec::new();
-    let mut starts = false;
-    let mut go = false;
+    let mut functions = Vec::new();
+    let (mut writes, mut is_go, mut is_of_kit) = (false, false, false);
     let mut foreign = None;
     for payload in Parser::new(0).parse_all(wasm) {
         match payload.map_err(malformed)? {
             Payload::ImportSection(section) => {
                 for import in section.into_imports() {
                     let import = import.map_err(malformed)?;
-                    let is_wasi = import.module == PREVIEW1 && matches!(import.ty, TypeRef::Func(_));
-                    if !is_wasi && foreign.is_none() {
+                    let is_function = matches!(import.ty, TypeRef::Func(_));
+                    if is_function && import.module == PREVIEW1 {
+                        writes |= import.name == WRITE;
+                    } else if is_function && (import.module, import.name) == KIT_IMPORT {
+                        is_of_kit = true;
+                    } else if foreign.is_none() {
                         let (module, name) = (import.module.to_owned(), import.name.to_owned());
                         foreign = Some(ProgramError::Import { module, name });
                     }
@@ -220,21 +246,31 @@ fn module(wasm: &[u8]) -> Result<Program, ProgramError> {
             Payload::ExportSection(section) => {
                 for export in section {
                     let export = export.map_err(malformed)?;
-                    starts |= export.name == START && export.kind == ExternalKind::Func;
+                    if export.kind == ExternalKind::Func {
+                        functions.push(export.name);
+                    }
                     exports.push(export.name.to_owned());
                 }
             }
-            Payload::CustomSection(section) => go |= section.name() == GO,
+            Payload::CustomSection(section) => is_go |= section.name() == GO,
+            Payload::DataSection(section) => {
+                for data in section {
+                    let text = data.map_err(malformed)?.data;
+                    is_of_kit |= memchr::memmem::find(text, KIT_TEXT).is_some();
+                }
+            }
             _ => {}
         }
     }
+    let (starts, initializes) = (functions.contains(&START), functions.contains(&INITIALIZE));
+    is_of_kit |= functions.contains(&KIT_EXPORT);
     match foreign {
         Some(error) if starts => Err(error),
-        _ if starts && go => Ok(Program::GoModule),
+        _ if starts && is_go => Ok(Program::GoModule),
+        _ if starts && is_of_kit => Ok(Program::KitModule),
         _ if starts => Ok(Program::CommandModule),
-        _ if exports.iter().any(|name| name == "_initialize") => {
-            Err(ProgramError::Module("a reactor, which exports _initialize".into()))
-        }
+        None if initializes && writes => Ok(Program::KitModule),
+        _ if initializes => Err(ProgramError::Module("a reactor, which exports _initialize".into())),
         _ if exports.is_empty() => Err(ProgramError::Module("one that exports nothing".into())),
         _ => Err(ProgramError::Module(format!("one that exports {}", list(&exports)))),
     }
@@ -291,6 +327,25 @@ mod tests {
         assert_eq!(found(module).unwrap(), Program::CommandModule);
         let go = "(module (@custom \"go:buildid\" \"x\") (func (export \"_start\")))";
         assert_eq!(found(go).unwrap(), Program::GoModule);
+    }
+
+    #[test]
+    fn programs_for_wasm_workers_server_are_known_by_what_its_kits_put_in() {
+        let write =
+            "(import \"wasi_snapshot_preview1\" \"fd_write\" (func (param i32 i32 i32 i32) (result i32)))";
+        for wat in [
+            "(module (func (export \"_start\")) (func (export \"canonical_abi_realloc\")))".to_owned(),
+            "(module (import \"http\" \"send-http-request\" (func)) (func (export \"_start\")))".to_owned(),
+            "(module (memory 1) (func (export \"_start\"))
+                (data (i32.const 0) \"There was an error running the handler\"))"
+                .to_owned(),
+            format!("(module {write} (func (export \"_initialize\")))"),
+        ] {
+            let program = found(&wat).unwrap();
+            assert_eq!(program, Program::KitModule, "{wat}");
+            assert_eq!(program.abi(None).unwrap(), Abi::Wws);
+            assert_eq!(program.abi(Some(Abi::Cgi)).unwrap(), Abi::Cgi);
+        }
     }
 
     #[test]

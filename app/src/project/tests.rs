@@ -88,7 +88,7 @@ fn a_rack_application_answers_for_its_folder() {
     let project = Project::open(folder.path()).unwrap();
     let workers: Vec<String> =
         project.workers().iter().map(|w| format!("{} {}", w.pattern, w.name)).collect();
-    assert_eq!(workers, ["/api/[...path] api/config", "/hello hello"]);
+    assert_eq!(workers, ["/hello hello", "/api/[...path] api/config"]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::thread;
 use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, ValueEnum};
-use wharf_app::Project;
+use wharf_app::{Prefix, Project};
 use wharf_host::Architecture;
 use wharf_images::{Compression, LayerCache, Layout, Reference};
 
@@ -40,6 +40,9 @@ pub(crate) struct Build {
     /// which can do all that you can.
     #[arg(long)]
     trust: bool,
+    /// A path in front of all URLs of the project: /app.
+    #[arg(long, value_name = "PATH")]
+    prefix: Option<Prefix>,
     /// A name for the image; may be given several times.
     #[arg(short, long = "tag", value_name = "REF", required_unless_present = "output")]
     tags: Vec<Reference>,
@@ -92,6 +95,10 @@ pub(crate) fn run(args: &Build, global: &Global) -> Result<ExitCode> {
         clone.install_packages(&places)?;
     }
     let project = Project::open(clone.as_ref().map_or(&args.dir, Clone::folder))?;
+    let project = match &args.prefix {
+        Some(prefix) => project.below(prefix)?,
+        None => project,
+    };
     let places = if clone.is_some() { places.distrusting() } else { places };
     let settings = &project.config().image;
     // Beside the build, since git takes as long as an unchanged one.

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
+use wharf_app::Prefix;
 use wharf_host::{
     Address, Admin, App, Health, Layout, Metrics, Runtime, Server, Socket, Tls, raise_descriptor_limit,
 };
@@ -31,6 +32,9 @@ pub(crate) struct Serve {
     /// which can do all that you can.
     #[arg(long)]
     trust: bool,
+    /// A path in front of all URLs of the project: /app.
+    #[arg(long, value_name = "PATH")]
+    prefix: Option<Prefix>,
     /// Where to listen: ADDRESS:PORT (port 0 takes a free one), unix:/PATH, fd:NUMBER or systemd.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT", env = "WHARF_ADDR")]
     addr: String,
@@ -40,7 +44,7 @@ pub(crate) struct Serve {
 
 pub(crate) fn run(args: &Serve, global: &Global) -> Result<ExitCode> {
     let places = Places::from_env()?.trusting(args.trust);
-    let target = Target::find(&args.target, &places)?;
+    let target = Target::find(&args.target, &places)?.below(args.prefix.as_ref())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

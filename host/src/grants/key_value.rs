@@ -9,6 +9,8 @@ mod redis;
 mod sqlite;
 mod stores;
 
+use std::collections::BTreeMap;
+
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable, ResourceTableError};
 
 use self::bindings::wasi::keyvalue::{atomics, batch, store};
@@ -52,6 +54,23 @@ mod bindings {
 #[allow(unreachable_pub)]
 pub struct Bucket(Store);
 
+/// One entry of a store, as somebody wants it.
+#[derive(Debug)]
+struct Change {
+    key: String,
+    /// What it must be for that; `None`: anything.
+    from: Option<Option<Vec<u8>>>,
+    to: Option<Vec<u8>>,
+}
+
+/// Whether entries were changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Changed {
+    Yes,
+    /// Another was faster.
+    No,
+}
+
 /// Why a call fails.
 // The bindings re-export it.
 #[allow(unreachable_pub)]
@@ -66,6 +85,52 @@ pub enum Error {
     /// Anything else, in words for the guest.
     #[error("{0}")]
     Other(String),
+}
+
+impl KeyValue {
+    /// What the `default` store holds as text; `None`: the worker has no such store.
+    /// Other values, which are another program's, are not told.
+    pub(super) async fn state(&self) -> Result<Option<BTreeMap<String, String>>, Error> {
+        let Ok(Bucket(store)) = self.open("") else { return Ok(None) };
+        let texts = store.entries().await?.into_iter();
+        let texts = texts.filter_map(|(key, value)| Some((key, String::from_utf8(value).ok()?)));
+        Ok(Some(texts.collect()))
+    }
+
+    /// Changes in the `default` store what is different in `new` than it was in `old`;
+    /// all or, where another has changed some of it since and `checked` asks for that,
+    /// nothing.
+    pub(super) async fn change(
+        &self,
+        old: BTreeMap<String, String>,
+        mut new: BTreeMap<String, String>,
+        checked: bool,
+    ) -> Result<Changed, Error> {
+        let Bucket(store) = self.open("")?;
+        let mut changes = Vec::new();
+        let bytes = |text: String| text.into_bytes();
+        for (key, value) in old {
+            let to = new.remove(&key);
+            if to.as_ref() != Some(&value) {
+                changes.push(Change { key, from: checked.then(|| Some(bytes(value))), to: to.map(bytes) });
+            }
+        }
+        let added = new.into_iter();
+        changes.extend(added.map(|(key, value)| Change {
+            key,
+            from: checked.then_some(None),
+            to: Some(bytes(value)),
+        }));
+        if changes.is_empty() {
+            return Ok(Changed::Yes);
+        }
+        check_count(changes.len())?;
+        for Change { key, to, .. } in &changes {
+            check_key(key)?;
+            check_value(to.as_ref().map_or(0, Vec::len))?;
+        }
+        store.change(changes).await
+    }
 }
 
 pub(super) fn add_to_linker<T: GrantsView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
@@ -196,11 +261,15 @@ fn check_entries(entries: &[(String, Vec<u8>)]) -> Result<(), Error> {
     check_count(entries.len())?;
     entries.iter().try_for_each(|(key, value)| {
         check_key(key)?;
-        match value.len() {
-            0..=MAX_VALUE => Ok(()),
-            length => Err(Error::Other(format!("value of {length} bytes: expected at most {MAX_VALUE}"))),
-        }
+        check_value(value.len())
     })
+}
+
+fn check_value(length: usize) -> Result<(), Error> {
+    match length {
+        0..=MAX_VALUE => Ok(()),
+        length => Err(Error::Other(format!("value of {length} bytes: expected at most {MAX_VALUE}"))),
+    }
 }
 
 fn check_count(count: usize) -> Result<(), Error> {

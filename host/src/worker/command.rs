@@ -28,17 +28,24 @@ use wharf_app::{Abi, Params};
 use super::budget::Budget;
 use super::cgi::{Caller, Head, HeadError, LARGEST_HEAD, Script, head_length, host_of, joined};
 use super::instance::{self, Budgeted, State};
+use super::kit;
 use super::stdio::{self, End, Ending, LimitedBody, Output, Stdin};
-use super::wws::{self, Input, LARGEST_OUTPUT, OutputError};
+use super::wws::{self, Answer, Input, LARGEST_OUTPUT, OutputError};
 use super::{AbortOnDrop, Turn, Worker, chain, deadline_in, declared_length, drain};
 use crate::body::Body;
-use crate::grants::Grants;
+use crate::grants::{Changed, Granted, Grants, StateError};
 use crate::log::GuestLog;
 use crate::observe::{RequestContext, has_no_content};
 use crate::outcome::Outcome;
 
 /// Bytes of output that wait for the client at most; the guest waits then.
 const PIPE: usize = 64 << 10;
+
+/// How often a worker of the wws protocol answers a request at most, while others change
+/// what it wants to change in its store. All but the last of those that change it at the
+/// same moment may have to answer again, so this is more than requests of one host that
+/// run at a time on most machines.
+const ATTEMPTS: usize = 64;
 
 // The head must fit into the pipe: it is taken as a whole.
 const _: () = assert!(PIPE > LARGEST_HEAD);
@@ -58,8 +65,9 @@ enum Pre {
 }
 
 /// The host's side of an instance of a core module.
-struct ModuleState {
+pub(super) struct ModuleState {
     wasi: WasiP1Ctx,
+    pub(super) granted: Granted,
     budget: Budget,
 }
 
@@ -132,6 +140,7 @@ impl Command {
             protocol.ok_or_else(|| wasmtime::format_err!("a core module does not speak wasi:http"))?;
         let mut linker = wasmtime::Linker::new(module.engine());
         p1::add_to_linker_async(&mut linker, |state: &mut ModuleState| &mut state.wasi)?;
+        kit::add_to_linker(&mut linker)?;
         let script = Script::new(&worker.name, &worker.pattern, grants.variables());
         Ok(Self { pre: Pre::Module(linker.instantiate_pre(module)?), script, protocol })
     }
@@ -232,7 +241,7 @@ impl Command {
         body: LimitedBody,
         params: &Params,
     ) -> Outcome {
-        let turn = match call.turn().await {
+        let mut turn = match call.turn().await {
             Ok(turn) => turn,
             Err(outcome) => return outcome,
         };
@@ -244,11 +253,58 @@ impl Command {
             debug!(worker = self.script.name(), "body is not UTF-8, and so not passed on");
             ""
         });
-        let document: Bytes = wws_input(request, text, params).to_json().into();
-        drop((body, held));
+        let grants = &call.worker.grants;
+        for _ in 0..ATTEMPTS {
+            let before = match grants.state().await {
+                Ok(state) => state,
+                Err(error) => return self.has_no_state(&error),
+            };
+            let none = wws::State::new();
+            let document = wws_input(request, text, params, before.as_ref().unwrap_or(&none)).to_json();
+            let answer = match self.exchange(call, document, turn).await {
+                Ok(answer) => answer,
+                Err(outcome) => return outcome,
+            };
+            let changed = match (before, answer.state) {
+                (Some(before), Some(after)) => grants.change_state(before, after).await,
+                _ => Ok(Changed::Yes),
+            };
+            match changed {
+                Ok(Changed::Yes) => {
+                    drop(held);
+                    let Some(held) = hold(call, answer.response.body().len()) else { return Outcome::Busy };
+                    let body = |bytes| Body::Whole(Bytes::from_owner(Held { bytes, _held: held }));
+                    return Outcome::Worker(answer.response.map(body));
+                }
+                // Nobody but the worker has seen its answer: it gets what there is now.
+                Ok(Changed::No) => {
+                    turn = match call.turn().await {
+                        Ok(turn) => turn,
+                        Err(outcome) => return outcome,
+                    };
+                }
+                Err(error) => return self.has_no_state(&error),
+            }
+        }
+        warn!(worker = self.script.name(), "too many requests change the same keys of the key-value store");
+        Outcome::Busy
+    }
+
+    fn has_no_state(&self, error: &StateError) -> Outcome {
+        error!(worker = self.script.name(), %error, "worker's key-value store cannot be used");
+        Outcome::WorkerFailed
+    }
+
+    /// Lets a fresh instance answer `document` of the protocol of Wasm Workers Server.
+    async fn exchange(
+        &self,
+        call: &Call<'_>,
+        document: Vec<u8>,
+        turn: Turn,
+    ) -> std::result::Result<Answer, Outcome> {
         // What is escaped is longer.
-        let Some(held) = hold(call, document.len()) else { return Outcome::Busy };
-        let stdin = Stdin::of_bytes(document);
+        let held = hold(call, document.len()).ok_or(Outcome::Busy)?;
+        let stdin = Stdin::of_bytes(document.into());
         let mut wasi = WasiCtx::builder();
         wasi.envs(call.worker.grants.variables());
         // One byte more than allowed, to see that there is more.
@@ -256,29 +312,26 @@ impl Command {
             self.start(call, wasi, stdin, LARGEST_OUTPUT + 1, (turn, Some(held)));
         let found = output.find(|written, end| match end {
             _ if written.len() > LARGEST_OUTPUT => Some(Ok(Err(OutputError::TooLarge))),
-            Some(End::Complete) => Some(Ok(wws::response(written))),
+            Some(End::Complete) => Some(Ok(wws::answer(written))),
             Some(end) => Some(Err(end)),
             None => None,
         });
         match found.await {
-            Ok(Ok(response)) => {
+            Ok(Ok(answer)) => {
                 // It has ended.
                 abort.defuse();
-                if response.body().len() as u64 > call.worker.description.limits.response {
+                if answer.response.body().len() as u64 > call.worker.description.limits.response {
                     error!(worker = self.script.name(), "worker's response is longer than its limit");
-                    return Outcome::WorkerFailed;
+                    return Err(Outcome::WorkerFailed);
                 }
-                let Some(held) = hold(call, response.body().len()) else { return Outcome::Busy };
-                Outcome::Worker(
-                    response.map(|bytes| Body::Whole(Bytes::from_owner(Held { bytes, _held: held }))),
-                )
+                Ok(answer)
             }
             Ok(Err(error)) => {
                 let error = chain(&wasmtime::Error::new(error));
                 error!(worker = self.script.name(), error, "worker gave no valid wws response");
-                Outcome::WorkerFailed
+                Err(Outcome::WorkerFailed)
             }
-            Err(end) => failed(end),
+            Err(end) => Err(failed(end)),
         }
     }
 
@@ -306,7 +359,7 @@ impl Command {
             Pre::Module(pre) => {
                 let mut wasi = wasi.build_p1();
                 grants.mount(wasi.ctx().ctx);
-                let state = ModuleState { wasi, budget: Budget::new(limits) };
+                let state = ModuleState { wasi, granted: grants.granted(), budget: Budget::new(limits) };
                 let store = instance::bounded(pre.module().engine(), state);
                 Instance::Module(pre, store)
             }
@@ -349,7 +402,12 @@ impl Instance {
                 let cpu_time = store.data().budget.cpu_time();
                 let call = async {
                     let instance = pre.instantiate_async(&mut store).await?;
-                    let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
+                    // A reactor by Zig, as the kit of Wasm Workers Server has it, runs its
+                    // main function as it initializes itself.
+                    let start = match instance.get_typed_func::<(), ()>(&mut store, "_start") {
+                        Ok(start) => start,
+                        Err(_) => instance.get_typed_func(&mut store, "_initialize")?,
+                    };
                     start.call_async(&mut store, ()).await.map(Ok)
                 };
                 cpu_time.measure(call).await
@@ -484,7 +542,7 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-fn wws_input<'a>(request: &'a Parts, body: &'a str, params: &'a Params) -> Input<'a> {
+fn wws_input<'a>(request: &'a Parts, body: &'a str, params: &'a Params, kv: &'a wws::State) -> Input<'a> {
     let secure = request.extensions.get::<Caller>().is_some_and(|caller| caller.secure);
     let scheme = if secure { "https" } else { "http" };
     let host = match host_of(request) {
@@ -499,7 +557,7 @@ fn wws_input<'a>(request: &'a Parts, body: &'a str, params: &'a Params) -> Input
         method: request.method.as_str(),
         headers: headers.map(|name| (name.as_str(), joined(&request.headers, name))).collect(),
         body,
-        kv: Default::default(),
+        kv,
         params: params.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
     }
 }

@@ -1,9 +1,11 @@
 //! The protocol of Wasm Workers Server: a JSON document in, another one out.
 //!
-//! As its server speaks it (crates `wws-worker` and `wws-server`, 1.8), so that
+//! As its server speaks it (crates `wws-worker` and `wws-server`, 1.7), so that
 //! its language kits run unchanged, but for what would be silent there: a
-//! malformed status or header is an error and not another response. There is no
-//! key-value store: `kv` is always empty, and what comes back is ignored.
+//! malformed status or header is an error and not another response. A header of
+//! several values is a list of texts. `kv` is the worker's `default` store, and
+//! what comes back its new state; without a store it is empty, and what comes
+//! back is ignored.
 //!
 //! Nothing of the host is needed here: `make fuzz` builds this file alone.
 
@@ -34,6 +36,9 @@ const OF_THE_CONNECTION: [HeaderName; 8] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
+/// What a key-value store holds, all of it.
+pub(crate) type State = BTreeMap<String, String>;
+
 /// What a worker reads from its stdin.
 #[derive(Debug, Serialize)]
 pub(crate) struct Input<'a> {
@@ -44,8 +49,8 @@ pub(crate) struct Input<'a> {
     pub(crate) headers: BTreeMap<&'a str, String>,
     /// Empty where it is no UTF-8: the protocol has no bytes.
     pub(crate) body: &'a str,
-    /// Always empty.
-    pub(crate) kv: BTreeMap<&'a str, &'a str>,
+    /// What the worker's store holds; of none, nothing.
+    pub(crate) kv: &'a State,
     /// Of the route.
     pub(crate) params: BTreeMap<&'a str, &'a str>,
 }
@@ -55,11 +60,28 @@ pub(crate) struct Input<'a> {
 struct Output {
     data: String,
     #[serde(default)]
-    headers: BTreeMap<String, String>,
+    headers: BTreeMap<String, Values>,
     status: u16,
+    kv: Option<State>,
     /// Whether `data` is base64 of the body.
     #[serde(default)]
     base64: bool,
+}
+
+/// One value of a header, or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Values {
+    One(String),
+    Several(Vec<String>),
+}
+
+/// What a program answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) response: Response<Bytes>,
+    /// The new state of its store; none: it stays as it is.
+    pub(crate) state: Option<State>,
 }
 
 /// Why the output of a program is no response.
@@ -90,11 +112,11 @@ impl Input<'_> {
     }
 }
 
-/// The response that a program wrote.
+/// What a program wrote.
 ///
 /// # Errors
-/// [`OutputError`]: it is none.
-pub(crate) fn response(output: &[u8]) -> Result<Response<Bytes>, OutputError> {
+/// [`OutputError`]: it is no response.
+pub(crate) fn answer(output: &[u8]) -> Result<Answer, OutputError> {
     if output.is_empty() {
         return Err(OutputError::Empty);
     }
@@ -110,15 +132,30 @@ pub(crate) fn response(output: &[u8]) -> Result<Response<Bytes>, OutputError> {
     *response.status_mut() = status.ok_or(OutputError::Status(output.status))?;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
-    for (name, value) in output.headers {
+    for (name, values) in output.headers {
         // Some kits can't have a `-` in their language's names.
-        let parsed = HeaderName::try_from(name.replace('_', "-")).ok().zip(HeaderValue::try_from(value).ok());
-        let (name, value) = parsed.ok_or(OutputError::Header(name))?;
-        if !OF_THE_CONNECTION.contains(&name) {
-            headers.insert(name, value);
+        let parsed = HeaderName::try_from(name.replace('_', "-"));
+        let header = parsed.map_err(|_| OutputError::Header(name.clone()))?;
+        if OF_THE_CONNECTION.contains(&header) {
+            continue;
+        }
+        let values = match values {
+            Values::One(value) => vec![value],
+            Values::Several(values) => values,
+        };
+        for (index, value) in values.into_iter().enumerate() {
+            let value = HeaderValue::try_from(value).map_err(|_| OutputError::Header(name.clone()))?;
+            if index == 0 {
+                headers.insert(header.clone(), value);
+            } else {
+                headers.append(header.clone(), value);
+            }
         }
     }
-    Ok(response)
+    // Its Rust kit says so of a handler that failed, and means nothing by it.
+    let has_failed = response.status().is_server_error();
+    let state = output.kv.filter(|state| !(has_failed && state.is_empty()));
+    Ok(Answer { response, state })
 }
 
 #[cfg(test)]
@@ -129,20 +166,42 @@ mod tests {
     fn a_response_has_the_status_the_headers_and_the_body_of_the_document() {
         let json = r#"{"data": "ä", "headers": {"content_type": "text/plain", "x-a": "1", "Content-Length": "99"},
             "status": 201, "kv": {"a": "b"}, "more": [1]}"#;
-        let response = response(json.as_bytes()).unwrap();
+        let Answer { response, state } = answer(json.as_bytes()).unwrap();
         assert_eq!(response.status(), 201);
         assert_eq!(response.headers()["content-type"], "text/plain");
         assert_eq!(response.headers()["x-a"], "1");
         assert!(!response.headers().contains_key("content-length"));
         assert_eq!(response.body().as_ref(), "ä".as_bytes());
+        assert_eq!(state.unwrap(), State::from([("a".into(), "b".into())]));
     }
 
     #[test]
     fn a_body_of_bytes_comes_as_base64_and_html_is_the_default() {
-        let response =
-            response(br#"{"data": "AP8=", "headers": {}, "status": 200, "kv": {}, "base64": true}"#).unwrap();
+        let output = br#"{"data": "AP8=", "headers": {}, "status": 200, "kv": {}, "base64": true}"#;
+        let response = answer(output).unwrap().response;
         assert_eq!(response.body().as_ref(), [0, 255]);
         assert_eq!(response.headers()["content-type"], "text/html");
+    }
+
+    #[test]
+    fn a_header_may_have_several_values() {
+        let output = br#"{"data": "", "status": 200, "headers": {"Set-Cookie": ["a=1", "b=2"], "x": []}}"#;
+        let response = answer(output).unwrap().response;
+        let cookies: Vec<_> = response.headers().get_all("set-cookie").into_iter().collect();
+        assert_eq!(cookies, ["a=1", "b=2"]);
+        assert!(!response.headers().contains_key("x"));
+    }
+
+    #[test]
+    fn a_store_is_emptied_by_an_answer_and_not_by_a_failure() {
+        let state = |status: u16, kv: &str| {
+            let output = format!(r#"{{"data": "", "status": {status}{kv}}}"#);
+            answer(output.as_bytes()).unwrap().state
+        };
+        assert_eq!(state(200, r#", "kv": {}"#), Some(State::new()));
+        assert_eq!(state(500, r#", "kv": {}"#), None);
+        assert_eq!(state(500, r#", "kv": {"a": "b"}"#), Some(State::from([("a".into(), "b".into())])));
+        assert_eq!(state(200, ""), None);
     }
 
     #[test]
@@ -162,7 +221,7 @@ mod tests {
                 "malformed header \"a\"",
             ),
         ] {
-            let error = response(json.as_bytes()).unwrap_err().to_string();
+            let error = answer(json.as_bytes()).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{json}: {error}");
         }
     }

@@ -13,6 +13,9 @@ module Wharf
     # A store is not granted, or failed.
     class Error < StandardError; end
 
+    # There is no store of the name, or none at all.
+    class NotGranted < Error; end
+
     # Keeps the module's own name for it from users' code.
     EVAL = JS.method(:eval)
     private_constant :EVAL
@@ -23,7 +26,7 @@ module Wharf
       answer = call(1, 0, name.b)
       new(name, answer.unpack1("@4L<"))
     rescue Error => error
-      raise Error, "cannot open the store #{name.inspect}: #{error.message}"
+      raise error.class, "cannot open the store #{name.inspect}: #{error.message}"
     end
 
     def initialize(name, bucket)
@@ -79,7 +82,9 @@ module Wharf
         return answer if answer.getbyte(0).zero?
         at = operation >= 6 ? 8 : 4
         kind, address, length = answer.unpack("@#{at}Cx3L<L<")
-        raise Error, ["no such store", "access denied: grant it in wharf.toml"][kind] || read(address, length)
+        refusal = ["no such store", "access denied: grant it in wharf.toml"][kind]
+        raise NotGranted, refusal if refusal
+        raise Error, read(address, length)
       end
 
       # The guest's own memory.
@@ -93,7 +98,7 @@ module Wharf
     def operate(operation, key, value = "")
       KV.call(operation, @bucket, key.to_s.b, value.to_s.b)
     rescue Error => error
-      raise Error, "store #{@name.inspect}: #{error.message}"
+      raise error.class, "store #{@name.inspect}: #{error.message}"
     end
   end
 end

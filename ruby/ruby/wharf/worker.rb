@@ -59,10 +59,29 @@ module Wharf
       def self.not_found(body) = new(body, 404)
     end
 
-    # Values that outlive a request, of the store "default".
+    # Values that outlive a request, of the store "default"; without one, those of
+    # this request.
     module Cache
-      def self.get(key) = Wharf::KV.open("default").get(key.to_s)&.force_encoding("UTF-8")
-      def self.set(key, value) = Wharf::KV.open("default").set(key.to_s, value.to_s)
+      # What there is without a store. An instance of Ruby answers one request.
+      KEPT = {}
+      private_constant :KEPT
+
+      def self.get(key)
+        store = granted
+        store ? store.get(key.to_s)&.force_encoding("UTF-8") : KEPT[key.to_s]
+      end
+
+      def self.set(key, value)
+        store = granted
+        store ? store.set(key.to_s, value.to_s) : KEPT[key.to_s] = value.to_s
+      end
+
+      def self.granted
+        Wharf::KV.open("default")
+      rescue Wharf::KV::NotGranted
+        nil
+      end
+      private_class_method :granted
     end
 
     # What a worker's file sees without asking for it.

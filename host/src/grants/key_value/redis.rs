@@ -10,6 +10,7 @@
 
 mod link;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use redis::{Cmd, Value, cmd};
@@ -17,7 +18,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use wharf_app::RedisUrl;
 
 use self::link::{Link, Repeat};
-use super::{Error, FAILED, MAX_BATCH, MAX_KEY, MAX_VALUE, Network, PAGE};
+use super::{Change, Changed, Error, FAILED, MAX_BATCH, MAX_KEY, MAX_VALUE, Network, PAGE};
 use crate::grants::egress::TlsError;
 
 /// Calls at a time, of one process: each may hold a value of [`MAX_VALUE`].
@@ -52,6 +53,24 @@ const INCREMENT: &str = "
     local sum = redis.pcall('INCRBY', KEYS[1], ARGV[1])
     if type(sum) == 'table' then return sum end
     return redis.call('GET', KEYS[1])";
+
+/// Changes KEYS, unless one has another value than its change is from, and says whether
+/// it did. Of each there are four ARGV: whether a value is expected ("any", "none",
+/// "value"), which, whether it gets one ("none", "value"), and which.
+const CHANGE: &str = "
+    for i, key in ipairs(KEYS) do
+        local expected = ARGV[4 * i - 3]
+        if expected ~= 'any' then
+            local value = redis.pcall('GET', key)
+            if type(value) == 'table' then return value end
+            if expected == 'none' and value then return 0 end
+            if expected == 'value' and value ~= ARGV[4 * i - 2] then return 0 end
+        end
+    end
+    for i, key in ipairs(KEYS) do
+        if ARGV[4 * i - 1] == 'none' then redis.call('DEL', key) else redis.call('SET', key, ARGV[4 * i]) end
+    end
+    return 1";
 
 /// One store.
 pub(super) struct Redis {
@@ -197,6 +216,47 @@ impl Redis {
         }
     }
 
+    /// All entries; not as they were at one moment, but each as it was at some.
+    pub(super) async fn entries(self: Arc<Self>) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        let mut entries = BTreeMap::new();
+        let (mut cursor, mut left) = (0, MAX_BATCH);
+        loop {
+            let (keys, next) = Arc::clone(&self).keys(cursor).await?;
+            for (key, value) in Arc::clone(&self).get_many(keys).await?.into_iter().flatten() {
+                left = left.checked_sub(key.len() + value.len()).ok_or(Failure::TooMuch)?;
+                entries.insert(key, value);
+            }
+            match next {
+                Some(next) => cursor = next,
+                None => return Ok(entries.into_iter().collect()),
+            }
+        }
+    }
+
+    /// Makes all of `changes`, or none: where something has another value than one of
+    /// them is from.
+    pub(super) async fn change(self: Arc<Self>, changes: Vec<Change>) -> Result<Changed, Error> {
+        if changes.is_empty() {
+            return Ok(Changed::Yes);
+        }
+        let _turn = self.turn(BATCH_CALLS).await?;
+        let mut command = script(CHANGE, changes.len());
+        for Change { key, .. } in &changes {
+            command.arg(self.key(key));
+        }
+        for Change { from, to, .. } in changes {
+            let from = from.map_or((&b"any"[..], None), |from| (word(from.as_ref()), from));
+            command.arg(from.0).arg(from.1.unwrap_or_default());
+            command.arg(word(to.as_ref())).arg(to.unwrap_or_default());
+        }
+        // Who was not answered can't know whether it was changed.
+        match self.link.call(&command, Repeat::Denied).await? {
+            Value::Int(0) => Ok(Changed::No),
+            Value::Int(1) => Ok(Changed::Yes),
+            _ => Err(self.unexpected().into()),
+        }
+    }
+
     /// The values of `keys`; `None`: they are of more than `limit` bytes.
     async fn read(&self, keys: &[String], limit: usize) -> Result<Option<Vec<Option<Vec<u8>>>>, Failure> {
         let mut command = script(READ, keys.len());
@@ -255,6 +315,11 @@ fn script(text: &str, keys: usize) -> Cmd {
     let mut command = cmd("EVAL");
     command.arg(text).arg(keys);
     command
+}
+
+/// What [`CHANGE`] calls a value that there is, or not.
+fn word(value: Option<&Vec<u8>>) -> &'static [u8] {
+    if value.is_some() { b"value" } else { b"none" }
 }
 
 /// A pattern of SCAN that each key behind `prefix` fits.

@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tracing::error;
 
-use super::{Error, FAILED, MAX_BATCH, PAGE, StoreError};
+use super::{Change, Changed, Error, FAILED, MAX_BATCH, PAGE, StoreError};
 
 /// The database within a store's folder.
 const FILE: &str = "kv.sqlite";
@@ -186,6 +186,47 @@ impl Sqlite {
             let sum = number.checked_add(delta).ok_or(Failure::Overflow)?;
             transaction.prepare_cached(SET)?.execute(params![key, sum.to_string().into_bytes()])?;
             Ok(sum)
+        })
+        .await
+    }
+
+    /// All entries, as they were at one moment.
+    pub(super) async fn entries(self: Arc<Self>) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        self.read(move |connection| {
+            let mut select = connection.prepare_cached("SELECT key, value FROM entries")?;
+            let mut left = MAX_BATCH;
+            let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let entries = rows.map(|row| {
+                let (key, value): (String, Vec<u8>) = row?;
+                left = left.checked_sub(key.len() + value.len()).ok_or(Failure::TooMuch)?;
+                Ok((key, value))
+            });
+            entries.collect()
+        })
+        .await
+    }
+
+    /// Makes all of `changes`, or none: where something has another value than one of
+    /// them is from.
+    pub(super) async fn change(self: Arc<Self>, changes: Vec<Change>) -> Result<Changed, Error> {
+        self.write(move |transaction| {
+            let mut select = transaction.prepare_cached("SELECT value FROM entries WHERE key = ?1")?;
+            for Change { key, from, .. } in &changes {
+                let Some(from) = from else { continue };
+                let value: Option<Vec<u8>> = select.query_row([key], |row| row.get(0)).optional()?;
+                if value != *from {
+                    return Ok(Changed::No);
+                }
+            }
+            let mut insert = transaction.prepare_cached(SET)?;
+            let mut delete = transaction.prepare_cached("DELETE FROM entries WHERE key = ?1")?;
+            for Change { key, to, .. } in changes {
+                match to {
+                    Some(value) => insert.execute(params![key, value])?,
+                    None => delete.execute([key])?,
+                };
+            }
+            Ok(Changed::Yes)
         })
         .await
     }

@@ -8,7 +8,7 @@ use wharf_app::{RedisUrl, StorePlace, StorePlaceError};
 
 use super::redis::Redis;
 use super::sqlite::Sqlite;
-use super::{Bucket, Error, Folder};
+use super::{Bucket, Change, Changed, Error, Folder};
 use crate::grants::egress::TlsError;
 use crate::grants::resolver::Resolver;
 
@@ -212,6 +212,20 @@ impl Store {
         match self {
             Self::Embedded(store) => store.delete(keys).await,
             Self::Server(store) => store.delete(keys).await,
+        }
+    }
+
+    pub(super) async fn entries(self) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        match self {
+            Self::Embedded(store) => store.entries().await,
+            Self::Server(store) => store.entries().await,
+        }
+    }
+
+    pub(super) async fn change(self, changes: Vec<Change>) -> Result<Changed, Error> {
+        match self {
+            Self::Embedded(store) => store.change(changes).await,
+            Self::Server(store) => store.change(changes).await,
         }
     }
 

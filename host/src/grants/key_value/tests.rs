@@ -169,6 +169,40 @@ fn workers_that_name_the_same_url_share_a_store_and_a_connection() {
 }
 
 #[test]
+fn a_state_that_was_changed_meanwhile_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    };
+    runtime().block_on(async {
+        let mut stores = Stores::default();
+        let store = opened(&mut stores, "default", folder.path().to_str().unwrap());
+        assert_eq!(store.state().await.unwrap(), Some(state(&[])));
+        let first = state(&[("a", "1"), ("b", "1")]);
+        assert_eq!(store.change(state(&[]), first.clone(), true).await.unwrap(), Changed::Yes);
+        // One changes `a`, one removes `b` and adds `c`: they don't meet.
+        let (one, other) = (state(&[("a", "2"), ("b", "1")]), state(&[("a", "1"), ("c", "1")]));
+        assert_eq!(store.change(first.clone(), one, true).await.unwrap(), Changed::Yes);
+        assert_eq!(store.change(first.clone(), other, true).await.unwrap(), Changed::Yes);
+        let now = state(&[("a", "2"), ("c", "1")]);
+        assert_eq!(store.state().await.unwrap().as_ref(), Some(&now));
+        // Who wants to change, add or remove what another has, does nothing of it.
+        for late in [state(&[("a", "9"), ("b", "1"), ("d", "9")]), state(&[("b", "1"), ("d", "9")])] {
+            assert_eq!(store.change(first.clone(), late, true).await.unwrap(), Changed::No);
+        }
+        assert_eq!(store.change(state(&[]), state(&[("c", "9")]), true).await.unwrap(), Changed::No);
+        assert_eq!(store.state().await.unwrap().as_ref(), Some(&now));
+        // Unless nobody checks.
+        let last = state(&[("a", "9"), ("b", "1")]);
+        assert_eq!(store.change(first.clone(), last, false).await.unwrap(), Changed::Yes);
+        assert_eq!(store.state().await.unwrap(), Some(state(&[("a", "9"), ("c", "1")])));
+    });
+    runtime().block_on(async {
+        assert_eq!(KeyValue::default().state().await.unwrap(), None, "no store is granted");
+    });
+}
+
+#[test]
 fn keys_and_values_have_a_largest_size() {
     assert!(check_key(&"k".repeat(MAX_KEY)).is_ok());
     assert!(check_key(&"k".repeat(MAX_KEY + 1)).is_err());
