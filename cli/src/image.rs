@@ -3,11 +3,13 @@
 //! Layers, bottom first: native (linux only), workers, site, app, and the
 //! machine code (linux only). The middle three are the same in all manifests.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::Result;
-use wharf_app::{BuiltApp, LARGEST_MANIFEST, MANIFEST_FILE, ManifestError, Sha256};
+use wharf_app::{
+    BuiltApp, LARGEST_MANIFEST, MANIFEST_FILE, Manifest, ManifestError, Sha256, StorePlace, Value,
+};
 use wharf_host::{Architecture, CodeCache, Compiler, CompilerTarget};
 use wharf_images::{
     Compression, ContainerConfig, Descriptor, Digest, FileMode, ImageBuilder, IndexBuilder, Layer,
@@ -20,6 +22,9 @@ use crate::progress::Progress;
 
 /// The user and group of the host in a container: no one's, by convention.
 const USER: &str = "65532:65532";
+
+/// Folders at the top of a container that are the image's own, or the kernel's.
+const RESERVED: [&str; 5] = ["app", "dev", "proc", "sys", "wharf-host"];
 
 /// Part of each layer's fingerprint: raise it when layers change in form.
 const FORM: &str = "wharf layer 1";
@@ -83,6 +88,8 @@ struct Entry {
 enum Content {
     File(PathBuf, Sha256),
     Bytes(Vec<u8>),
+    /// A folder that the host may write to, whatever user it runs as.
+    Folder,
 }
 
 impl Packing<'_> {
@@ -168,7 +175,11 @@ impl Packing<'_> {
             return Err(ManifestError::TooLarge { size }.into());
         }
         let content = Content::Bytes(json);
-        Ok(vec![Entry { path: format!("app/{MANIFEST_FILE}"), content, mode: FileMode::Regular }])
+        let mut entries =
+            vec![Entry { path: format!("app/{MANIFEST_FILE}"), content, mode: FileMode::Regular }];
+        let folders = data_folders(&self.app.manifest).into_iter();
+        entries.extend(folders.map(|path| Entry { path, content: Content::Folder, mode: FileMode::Regular }));
+        Ok(entries)
     }
 
     fn machine_code(&self, architecture: Architecture) -> Result<Vec<Entry>> {
@@ -198,6 +209,7 @@ impl Packing<'_> {
             match content {
                 Content::File(source, _) => builder.add_file(&path, source, mode)?,
                 Content::Bytes(bytes) => builder.add_bytes(&path, bytes, mode)?,
+                Content::Folder => builder.add_shared_directory(&path)?,
             }
         }
         let layer = builder.write(self.layout)?;
@@ -209,6 +221,33 @@ impl Packing<'_> {
 fn program(native: &Native) -> Vec<Entry> {
     let content = Content::File(native.path.clone(), native.sha256);
     vec![Entry { path: "wharf-host".into(), content, mode: FileMode::Executable }]
+}
+
+/// The folders that workers write to, as far as the app itself says where they are: the
+/// host needs no volume to start, and a volume takes their permissions.
+fn data_folders(manifest: &Manifest) -> BTreeSet<String> {
+    let mut folders = BTreeSet::new();
+    for worker in &manifest.workers {
+        let mounts = worker.grants.mounts.iter().filter(|mount| mount.write && mount.app.is_none());
+        let stores = worker.grants.kv.values().filter_map(|place| match place {
+            Value::Fixed(place) => place.parse().ok(),
+            Value::Host(_) => None,
+        });
+        let stores = stores.filter_map(|place| match place {
+            StorePlace::Folder(path) => Some(path),
+            StorePlace::Redis(_) => None,
+        });
+        // A relative path is one from `/` (the image's working directory).
+        let places = mounts.map(|mount| mount.host.clone()).chain(stores);
+        folders.extend(places.filter_map(|place| {
+            let place = place.strip_prefix("/").unwrap_or(&place);
+            let is_plain = place.components().all(|part| matches!(part, Component::Normal(_)));
+            let top = place.components().next()?;
+            let is_taken = RESERVED.iter().any(|name| top.as_os_str() == *name);
+            (is_plain && !is_taken).then(|| place.to_str().map(ToOwned::to_owned))?
+        }));
+    }
+    folders
 }
 
 fn below_app(path: &str, file: &Path, sha256: Sha256) -> Entry {
@@ -224,6 +263,7 @@ fn fingerprint(entries: &[Entry], created: Timestamp, compression: Compression) 
         let sha256 = match content {
             Content::File(_, sha256) => *sha256,
             Content::Bytes(bytes) => Sha256::of(bytes),
+            Content::Folder => Sha256::of(b"folder"),
         };
         text.push_str(&format!("{path:?} {mode:?} {sha256}\n"));
     }
@@ -234,5 +274,34 @@ fn linux(architecture: Architecture) -> Platform {
     match architecture {
         Architecture::Amd64 => Platform::linux_amd64(),
         Architecture::Arm64 => Platform::linux_arm64(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wharf_app::{Abi, Grants, Limits, Site, Worker};
+
+    use super::*;
+
+    #[test]
+    fn folders_of_data_are_those_that_the_app_itself_names() {
+        let mut manifest = Manifest::new("x".into(), Site::default());
+        let grants = r#"{"mounts": [{"host": "data", "guest": "/data", "write": true},
+            {"host": "/only/read", "guest": "/r"}, {"host": "../up", "guest": "/u", "write": true},
+            {"host": "/app/x", "guest": "/x", "write": true}],
+            "kv": {"default": "/data/kv", "b": "redis://h", "c": {"from": "KV"}, "d": "/"}}"#;
+        let grants: Grants = serde_json::from_str(grants).unwrap();
+        manifest.workers.push(Worker {
+            name: "x".into(),
+            pattern: "/".into(),
+            source: "x.wasm".into(),
+            component: 0,
+            abi: Abi::Http,
+            env: BTreeMap::new(),
+            grants,
+            limits: Limits::default(),
+            reuse: 1,
+        });
+        assert_eq!(data_folders(&manifest).into_iter().collect::<Vec<_>>(), ["data", "data/kv"]);
     }
 }

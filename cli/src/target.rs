@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use wharf_app::{
     BuiltApp, MANIFEST_FILE, Manifest, Prefix, Progress as BuildProgress, Project, Sha256, Step,
 };

@@ -142,15 +142,32 @@ impl LayerError {
 }
 
 enum Content {
-    Directory,
+    Directory(Owner),
     Bytes { bytes: Vec<u8>, mode: FileMode },
     File { source: PathBuf, mode: FileMode },
+}
+
+/// Who may write to a directory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Root,
+    /// Anybody, and remove what is their own there.
+    All,
+}
+
+impl Owner {
+    fn bits(self) -> u32 {
+        match self {
+            Self::Root => 0o755,
+            Self::All => 0o1777,
+        }
+    }
 }
 
 impl Content {
     fn noun(&self) -> &'static str {
         match self {
-            Self::Directory => "a directory",
+            Self::Directory(_) => "a directory",
             Self::Bytes { .. } | Self::File { .. } => "a file",
         }
     }
@@ -219,7 +236,17 @@ impl LayerBuilder {
     ///
     /// `path` is not a plain relative path, or a file is there.
     pub fn add_directory(&mut self, path: &str) -> Result<(), LayerError> {
-        self.add(path, Content::Directory)
+        self.add(path, Content::Directory(Owner::Root))
+    }
+
+    /// Adds a directory that any user may write to, as `/tmp` (mode 1777), and those
+    /// above it. That it is there already is no error.
+    ///
+    /// # Errors
+    ///
+    /// `path` is not a plain relative path, or a file is there.
+    pub fn add_shared_directory(&mut self, path: &str) -> Result<(), LayerError> {
+        self.add(path, Content::Directory(Owner::All))
     }
 
     fn add(&mut self, path: &str, content: Content) -> Result<(), LayerError> {
@@ -227,8 +254,8 @@ impl LayerBuilder {
         for (slash, _) in path.match_indices('/') {
             let parent = &path[..slash];
             match self.entries.get(parent) {
-                None => drop(self.entries.insert(parent.into(), Content::Directory)),
-                Some(Content::Directory) => {}
+                None => drop(self.entries.insert(parent.into(), Content::Directory(Owner::Root))),
+                Some(Content::Directory(_)) => {}
                 Some(other) => {
                     return Err(LayerError::Occupied { path: parent.into(), found: other.noun() });
                 }
@@ -236,8 +263,9 @@ impl LayerBuilder {
         }
         match self.entries.entry(path.into()) {
             btree_map::Entry::Vacant(entry) => drop(entry.insert(content)),
-            btree_map::Entry::Occupied(entry) => match (entry.get(), &content) {
-                (Content::Directory, Content::Directory) => {}
+            btree_map::Entry::Occupied(mut entry) => match (entry.get(), &content) {
+                (Content::Directory(_), Content::Directory(Owner::Root)) => {}
+                (Content::Directory(_), Content::Directory(Owner::All)) => drop(entry.insert(content)),
                 (other, _) => {
                     return Err(LayerError::Occupied { path: path.into(), found: other.noun() });
                 }
@@ -282,7 +310,7 @@ fn write_entry<W: io::Write>(
     content: &Content,
 ) -> Result<(), LayerError> {
     match content {
-        Content::Directory => tar.directory(path).map_err(LayerError::Write),
+        Content::Directory(owner) => tar.directory(path, owner.bits()).map_err(LayerError::Write),
         Content::Bytes { bytes, mode } => {
             tar.file(path, mode.bits(), bytes.len() as u64, &mut bytes.as_slice()).map_err(LayerError::Write)
         }

@@ -30,6 +30,7 @@ mod manual;
 mod node;
 mod package;
 mod plain;
+mod postgres;
 mod processes;
 mod protocol;
 mod push;

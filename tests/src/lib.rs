@@ -18,6 +18,7 @@ pub mod isolation;
 pub mod layout;
 pub mod network;
 pub mod plain;
+pub mod postgres;
 pub mod process;
 pub mod project;
 pub mod proxy;

@@ -4,12 +4,13 @@
 #
 #   probe         what a host must prevent, by Rust; the end-to-end tests need it
 #   service       a worker of wasi:http 0.3, by Rust; likewise
+#   postgres-rust a worker with a PostgreSQL database, by Rust; likewise
 #   js-hello      a fetch handler, by componentize-js from npm
 #   python-flask  a Flask application, by componentize-py and Flask from PyPI
 #
 # npm and pip are used as they are configured.
 #
-# usage: guests.sh [NAME]...     default: probe service
+# usage: guests.sh [NAME]...     default: probe service postgres-rust
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=testbed.sh
@@ -43,12 +44,15 @@ build_rust() {
     (cd "$work/$1" && env -u RUSTUP_TOOLCHAIN -u RUSTC -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS \
         -u CARGO_BUILD_TARGET RUSTC_BOOTSTRAP=1 PATH="$toolchain/bin:$PATH" CARGO_TARGET_DIR="$work/target" \
         cargo build --quiet --release --locked --target wasm32-wasip2)
-    mv "$work/target/wasm32-wasip2/release/$1.wasm" "$work/$1.wasm"
+    # Cargo names a library's file as Rust names the crate.
+    mv "$work/target/wasm32-wasip2/release/${1//-/_}.wasm" "$work/$1.wasm"
 }
 
 build_probe() { build_rust probe; }
 
 build_service() { build_rust service; }
+
+build_postgres_rust() { build_rust postgres-rust; }
 
 # plain_wit FOLDER: what any host of wasi:http offers, without key-value stores.
 plain_wit() {
@@ -103,15 +107,18 @@ build() {
     fi
 }
 
-[ $# -gt 0 ] || set -- probe service
+[ $# -gt 0 ] || set -- probe service postgres-rust
 for name in "$@"; do
     case $name in
         probe | service) build "$name" "$(inputs "$source/$name"/Cargo.* "$source/$name"/src/*)" ;;
+        postgres-rust)
+            build postgres-rust "$(inputs "$source"/postgres-rust/{Cargo.*,.cargo/*,src/*})"
+            ;;
         js-hello) build js-hello "$(inputs "$source"/js-hello/*.* "$wit"/*.wit "$wit"/deps/*)" ;;
         python-flask)
             build python-flask "$(inputs "$source"/python-flask/*.* "$wit"/*.wit "$wit"/deps/* "$here/../../app/src/toolchain.rs")"
             ;;
-        *) fail "unknown guest \`$name\`" "expected probe, service, js-hello or python-flask" ;;
+        *) fail "unknown guest \`$name\`" "expected probe, service, postgres-rust, js-hello or python-flask" ;;
     esac
 done
 printf '%s\n' "$guests"

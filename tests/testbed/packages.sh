@@ -40,6 +40,7 @@ if [ "$purpose" = tests ]; then
         nginx-light wrk                              # the benchmark's peer and its load
         caddy nghttp2-client                         # a peer, and clients of HTTP/2
         redis-server                                 # a key-value store of workers
+        postgresql                                   # a database of workers
         lsof strace                                  # make cri-suite looks into shims
         openssl xz-utils
     )
@@ -63,6 +64,12 @@ if [ ! -e "$policy" ]; then
     trap 'as_root rm -f "$policy"' EXIT
     printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
     as_root chmod 755 "$policy"
+fi
+# Nor does PostgreSQL make a cluster, which the next boot would start.
+clusters=/etc/postgresql-common/createcluster.conf
+if [[ " ${missing[*]} " == *" postgresql "* && ! -e $clusters ]]; then
+    as_root mkdir -p "${clusters%/*}"
+    printf 'create_main_cluster = false\n' | as_root tee "$clusters" >/dev/null
 fi
 install() {
     as_root env DEBIAN_FRONTEND=noninteractive \

@@ -14,7 +14,7 @@ has_targets() {
 }
 
 # rust_source WORK VERSION TARGETS PACKAGE...: Debian's rust-src of VERSION and
-# further packages of trixie, unpacked into WORK/debs. Where Debian has no such
+# further packages of trixie-backports, unpacked into WORK/debs. Where Debian has no such
 # version, rustup adds the targets; then the script ends here with its toolchain.
 rust_source() {
     local work=$1 version=$2 targets=$3 source
@@ -31,7 +31,7 @@ rust_source() {
         fi
         fail "cannot find rust-src $version in Debian's trixie-backports" "run \`rustup target add $targets\`"
     fi
-    (cd "$work" && apt-get download -qq "rust-src=$source" "${@/%//trixie}")
+    (cd "$work" && apt-get download -qq "rust-src=$source" "${@/%//trixie-backports}")
     unpack_debs "$work/debs" "$work"/*.deb
 }
 

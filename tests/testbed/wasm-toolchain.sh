@@ -30,7 +30,7 @@ fi
 version=$(rustc --version | cut -d' ' -f2)
 dest=$(realpath -m "${1:-$WHARF_TESTBED/wasm-toolchain/$version}")
 only_one wasm-toolchain
-inputs="1 $(rustc --version) $sysroot"
+inputs="2 $(rustc --version) $sysroot"
 if stamp_matches "$dest/stamp" "$inputs"; then
     printf '%s\n' "$dest"
     exit 0

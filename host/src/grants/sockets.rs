@@ -73,6 +73,9 @@ impl Sockets {
                     let begun = begun.fetch_add(1, Ordering::Relaxed);
                     sockets.may_connect(address, begun)
                 }
+                // As part of a connection: the system chooses address and port. Nothing
+                // can come in by it, as nobody may listen.
+                SocketAddrUse::TcpBind => address.ip().is_unspecified() && address.port() == 0,
                 _ => false,
             };
             Box::pin(std::future::ready(granted))

@@ -72,8 +72,8 @@ pub fn save(layout: &Layout, reference: &Reference, path: &Path) -> Result<(), A
     if let Some(image) = docker_image(layout, &descriptor, &manifests, reference)? {
         document("manifest.json", &json(&[image]).map_err(write)?)?;
     }
-    tar.directory("blobs").map_err(write)?;
-    tar.directory("blobs/sha256").map_err(write)?;
+    tar.directory("blobs", 0o755).map_err(write)?;
+    tar.directory("blobs/sha256", 0o755).map_err(write)?;
     for blob in blobs.into_values() {
         let mut reader = layout.open_blob(blob)?;
         tar.file(&entry(blob), MODE, blob.size, &mut reader.by_ref()).map_err(write)?;

@@ -111,6 +111,32 @@ fn two_entries_of_one_path_are_refused() {
 }
 
 #[test]
+fn a_directory_is_for_all_if_anybody_says_so() {
+    let (_folder, layout) = layout();
+    let modes = |order: [bool; 2]| {
+        let mut builder = LayerBuilder::new(Timestamp::EPOCH);
+        builder.add_bytes("data/x/file", "", FileMode::Regular).unwrap();
+        for is_shared in order {
+            let added =
+                if is_shared { builder.add_shared_directory("data") } else { builder.add_directory("data") };
+            added.unwrap();
+        }
+        let layer = builder.write(&layout).unwrap();
+        let tar = unpacked(&layout, &layer);
+        let mut archive = tar::Archive::new(tar.as_slice());
+        let entries = archive.entries().unwrap().map(|entry| {
+            let entry = entry.unwrap();
+            (entry.path().unwrap().display().to_string(), entry.header().mode().unwrap())
+        });
+        entries.collect::<Vec<_>>()
+    };
+    let expected =
+        [("data/".to_owned(), 0o1777), ("data/x/".to_owned(), 0o755), ("data/x/file".to_owned(), 0o644)];
+    assert_eq!(modes([true, false]), expected);
+    assert_eq!(modes([false, true]), expected);
+}
+
+#[test]
 fn a_source_that_is_missing_or_no_file_is_named_and_leaves_nothing() {
     let (folder, layout) = layout();
     for source in [folder.path().join("missing"), folder.path().to_path_buf()] {

@@ -21,9 +21,9 @@ impl<W: Write> TarWriter<W> {
         Self { inner, mtime }
     }
 
-    /// Writes a directory of mode 0755. `path` has no slash at its end.
-    pub(crate) fn directory(&mut self, path: &str) -> io::Result<()> {
-        self.header(&format!("{path}/"), EntryType::Directory, 0o755, 0)
+    /// Writes a directory. `path` has no slash at its end.
+    pub(crate) fn directory(&mut self, path: &str, mode: u32) -> io::Result<()> {
+        self.header(&format!("{path}/"), EntryType::Directory, mode, 0)
     }
 
     /// Writes a file of exactly `size` bytes from `content`.

@@ -25,7 +25,7 @@ fn names(bytes: &[u8]) -> Result<Vec<String>, InvalidTar> {
 fn what_the_writer_writes_is_read_back() {
     let mut writer = TarWriter::new(Vec::new(), Timestamp::EPOCH);
     let long = format!("d/{}", "ü".repeat(200));
-    writer.directory("d").unwrap();
+    writer.directory("d", 0o755).unwrap();
     writer.file("d/a", 0o755, 3, &mut b"abc".as_slice()).unwrap();
     writer.file(&long, 0o644, 600, &mut [7; 600].as_slice()).unwrap();
     let bytes = writer.finish().unwrap();
