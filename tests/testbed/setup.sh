@@ -19,3 +19,4 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 "$here/guests.sh" >/dev/null
 "$here/../../examples/hello/build.sh"
 "$here/../../examples/python-wasm/build-site.sh"
+"$here/../../examples/sites/build.sh"
