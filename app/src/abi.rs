@@ -1,16 +1,11 @@
 //! How a worker is spoken to.
 //!
 //! Below it, and only where projects are built: what a `.wasm` file is
-//! (`detect`), and how a module of WASI preview 1 becomes a component
-//! (`adapt`). It deliberately does not speak any protocol: the host does.
+//! (`detect`). It deliberately does not speak any protocol: the host does.
 
-#[cfg(feature = "build")]
-mod adapt;
 #[cfg(feature = "build")]
 mod detect;
 
-#[cfg(feature = "build")]
-pub(crate) use adapt::{adapt, keep};
 #[cfg(feature = "build")]
 pub(crate) use detect::{Program, detect};
 #[cfg(feature = "build")]
@@ -39,8 +34,7 @@ pub enum Abi {
 /// Which WASI a component is made for, and so which engine runs it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wasi {
-    /// WASI preview 1, of core modules. Only for those that can't be made into
-    /// components.
+    /// WASI preview 1, of core modules.
     #[serde(rename = "0.1")]
     V01,
     /// WASI 0.2, where a call is done when it returns.

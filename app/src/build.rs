@@ -257,8 +257,8 @@ impl BuiltApp {
             let (abi, component) = match shared {
                 Some(index) => (shared_abi(source, asked)?, index),
                 None => {
-                    let (abi, path) =
-                        program(project, &programs.of(project, source), source, asked, workshop)?;
+                    let path = programs.of(project, source);
+                    let abi = program(project, &path, source, asked)?;
                     let made = component(&format!("workers/{}.wasm", source.name), &path)?;
                     // Two routes of one program are one component.
                     let known = manifest.components.iter().position(|other| other.sha256 == made.sha256);
@@ -362,15 +362,13 @@ fn component(file: &str, path: &Path) -> Result<Component, BuildError> {
     Ok(Component { file: file.to_owned(), size, sha256, wasi })
 }
 
-/// How the program in the `.wasm` file `path` is spoken to, and where it lies as a
-/// component.
+/// How the program in the `.wasm` file `path` is spoken to.
 fn program(
     project: &Project,
     path: &Path,
     source: &WorkerSource,
     asked: Option<Abi>,
-    workshop: &Workshop,
-) -> Result<(Abi, PathBuf), BuildError> {
+) -> Result<Abi, BuildError> {
     let wasm = fs_err::read(path).map_err(BuildError::Read)?;
     let invalid = |error| BuildError::Program { path: source.path.clone(), source: error };
     let program = abi::detect(&wasm).map_err(invalid)?;
@@ -379,13 +377,7 @@ fn program(
     let is_command = !matches!(program, abi::Program::HttpComponent | abi::Program::AsyncHttpComponent);
     let asked = asked.or((project.is_wws() && is_command).then_some(Abi::Wws));
     let abi = program.abi(asked).map_err(invalid)?;
-    match program {
-        abi::Program::HttpComponent | abi::Program::AsyncHttpComponent | abi::Program::CommandComponent => {
-            Ok((abi, path.to_owned()))
-        }
-        abi::Program::GoModule | abi::Program::KitModule => Ok((abi, path.to_owned())),
-        abi::Program::CommandModule => Ok((abi, abi::adapt(&wasm, &workshop.components(), invalid)?)),
-    }
+    Ok(abi)
 }
 
 /// What workers of a language are made into speaks this, and nothing else.
@@ -446,6 +438,7 @@ fn hash(path: &Path) -> Result<(Sha256, u64), BuildError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::abi::Wasi;
 
     fn built(files: &[(&str, &[u8])]) -> Result<BuiltApp, BuildError> {
         let folder = tempfile::tempdir().unwrap();
@@ -551,15 +544,16 @@ mod tests {
     }
 
     #[test]
-    fn a_command_speaks_cgi_unless_told_otherwise_and_its_module_becomes_a_component() {
+    fn a_command_speaks_cgi_unless_told_otherwise_and_its_module_stays_one() {
         let module = wat::parse_str(MODULE).unwrap();
         let command = component_exporting("wasi:cli/run@0.2.0");
         let settings = b"[workers.b]\nabi = \"wws\"";
         let app = built(&[("a.wasm", &module), ("b.wasm", &command), ("wharf.toml", settings)]).unwrap();
         let workers = app.manifest.workers.iter().map(|worker| (worker.name.as_str(), worker.abi));
         assert_eq!(workers.collect::<Vec<_>>(), [("a", Abi::Cgi), ("b", Abi::Wws)]);
-        assert_ne!(app.manifest.components[0].sha256, Sha256::of(&module), "a component was made of it");
-        assert_eq!(app.manifest.components[1].sha256, Sha256::of(&command));
+        let components = app.manifest.components.iter().map(|component| (component.sha256, component.wasi));
+        let expected = [(Sha256::of(&module), Wasi::V01), (Sha256::of(&command), Wasi::V02)];
+        assert_eq!(components.collect::<Vec<_>>(), expected);
         let json = String::from_utf8(app.manifest.to_json()).unwrap();
         assert!(json.contains(r#""abi":"cgi""#) && json.contains(r#""abi":"wws""#), "{json}");
     }

@@ -5,13 +5,15 @@
 //! or `.` are private. Nothing is read here but names, `wharf.toml`, `wharf.lock`,
 //! the site's `_headers` and `_redirects`, and of Go sources whether they are programs.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
 
 use crate::config::{ComponentSource, Config, ConfigError};
 use crate::go;
+use crate::grants::{StorePlace, Value};
 use crate::headers::{HEADERS_FILE, HeaderRule, parse_headers};
 use crate::language::Language;
 use crate::lock::{Lock, LockError};
@@ -212,7 +214,7 @@ impl Project {
             redirects = parse_redirects(&text, &format!("{SITE_FOLDER}/{REDIRECTS_FILE}"))?;
         }
         redirects.extend_from_slice(config.site.redirect_rules()?);
-        let (mut workers, files) = sources(&dir)?;
+        let (mut workers, mut files) = sources(&dir)?;
         let wws = wws::settings(&dir, &mut workers)?;
         let is_wws = wws.is_some();
         for (worker, (file, settings)) in wws.into_iter().flatten() {
@@ -221,6 +223,10 @@ impl Project {
             }
             config.workers.insert(worker, settings);
         }
+        let data = data_folders(&dir, &config);
+        let is_source = |path: &str| !data.iter().any(|folder| Path::new(path).starts_with(folder));
+        workers.retain(|worker| is_source(&worker.path));
+        files.retain(|path| is_source(path));
         configure(&mut workers, &config)?;
         if site.is_empty() && workers.is_empty() && redirects.is_empty() {
             return Err(ProjectError::Empty(dir));
@@ -403,6 +409,36 @@ fn sources(dir: &Path) -> Result<(Vec<WorkerSource>, Vec<String>), ProjectError>
     });
     files.sort();
     Ok((workers, files))
+}
+
+/// The folders of the project that workers keep data in, where `wharf serve` runs in it:
+/// what lies there is nobody's source, and must not become part of an image.
+fn data_folders(dir: &Path, config: &Config) -> BTreeSet<PathBuf> {
+    let mut folders = BTreeSet::new();
+    for worker in config.workers.values() {
+        let stores = worker.kv.values().filter_map(|place| match place {
+            Value::Fixed(place) => place.parse().ok(),
+            Value::Host(_) => None,
+        });
+        let stores = stores.filter_map(|place| match place {
+            StorePlace::Folder(path) => Some(path),
+            StorePlace::Redis(_) => None,
+        });
+        let mounts = worker.mounts.iter().filter(|mount| mount.app.is_none());
+        for place in stores.chain(mounts.map(|mount| mount.host.clone())) {
+            let below: PathBuf = match place.strip_prefix(dir) {
+                Ok(below) => below.to_owned(),
+                Err(_) if place.is_absolute() => continue,
+                Err(_) => place,
+            };
+            let below: PathBuf = below.components().filter(|part| *part != Component::CurDir).collect();
+            // All of it, or what is beside it, would be no project.
+            if below.components().next().is_some_and(|part| matches!(part, Component::Normal(_))) {
+                folders.insert(below);
+            }
+        }
+    }
+    folders
 }
 
 /// The file of a Rack application.

@@ -10,7 +10,7 @@ use anyhow::Result;
 use wharf_app::{
     BuiltApp, LARGEST_MANIFEST, MANIFEST_FILE, Manifest, ManifestError, Sha256, StorePlace, Value,
 };
-use wharf_host::{Architecture, CodeCache, Compiler, CompilerTarget};
+use wharf_host::{Architecture, CodeCache, CompilerTarget};
 use wharf_images::{
     Compression, ContainerConfig, Descriptor, Digest, FileMode, ImageBuilder, IndexBuilder, Layer,
     LayerBuilder, LayerCache, Layout, Platform, Timestamp,
@@ -65,7 +65,7 @@ pub(crate) fn compile(
     progress: &Progress,
 ) -> Result<MachineCode> {
     let compiled = architectures.map(|architecture| {
-        let compiler = Compiler::new(CompilerTarget::Portable(architecture))?;
+        let compiler = cache.compiler(CompilerTarget::Portable(architecture))?;
         let described = app.manifest.components.iter().zip(&app.components);
         let files = described.map(|(component, wasm)| {
             if !cache.contains(&compiler, &component.sha256) {

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use wharf_app::{
     BuiltApp, MANIFEST_FILE, Manifest, Prefix, Progress as BuildProgress, Project, Sha256, Step,
 };
-use wharf_host::{AppSource, Compiler, CompilerTarget, HostCode};
+use wharf_host::{AppSource, CompilerTarget, HostCode};
 use wharf_images::{Descriptor, Layout, Platform, Reference, UnpackOptions};
 
 use crate::git::{Clone, Remote};
@@ -158,8 +158,8 @@ fn words(step: &Step) -> String {
 
 fn project_source(project: &Project, places: &Places, progress: &Progress) -> Result<AppSource> {
     let app = build(project, places, progress)?;
-    let compiler = Compiler::new(CompilerTarget::Native)?;
     let code = places.code();
+    let compiler = code.compiler(CompilerTarget::Native)?;
     for (component, wasm) in app.manifest.components.iter().zip(&app.components) {
         if !code.contains(&compiler, &component.sha256) {
             progress.step(format!("compiling {}", component.file));
@@ -176,8 +176,8 @@ fn image_source(
     progress: &Progress,
 ) -> Result<AppSource> {
     let dir = unpacked(layout, image, places, progress)?;
-    let compiler = Compiler::new(CompilerTarget::Native)?;
     let code = places.code();
+    let compiler = code.compiler(CompilerTarget::Native)?;
     let source = AppSource::sealed(&dir, HostCode::Image(code.code_dir(&compiler)))?;
     for component in &source.manifest.components {
         if code.contains(&compiler, &component.sha256) {

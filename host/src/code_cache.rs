@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use wharf_app::Sha256;
 
 use crate::code::CodeDir;
-use crate::engine::{CompileError, Compiler};
+use crate::engine::{CompileError, Compiler, CompilerTarget};
 
 /// A folder of machine code, one below it for each configuration of the
 /// compiler. It is the user's own: see [`CodeDir::new`].
@@ -40,6 +40,16 @@ impl CodeCache {
     #[must_use]
     pub const fn new(dir: PathBuf) -> Self {
         Self(dir)
+    }
+
+    /// A compiler for `target` that keeps the code of each function beside what it makes,
+    /// and compiles none twice.
+    ///
+    /// # Errors
+    /// [`CodeCacheError::Compile`]: this build can't compile for it.
+    pub fn compiler(&self, target: CompilerTarget) -> Result<Compiler, CodeCacheError> {
+        let plain = Compiler::new(target)?;
+        Ok(Compiler::keeping(target, &self.0.join(plain.id()))?)
     }
 
     /// The folder with what `compiler` makes.

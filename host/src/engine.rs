@@ -84,12 +84,19 @@ fn config(wasi: Wasi) -> Config {
     config.wasm_component_model(true);
     // A guest that never returns is interrupted, so that others have a turn.
     config.epoch_interruption(true);
+    // As much as Python needs to say of deep recursion what is wrong: at wasmtime's
+    // default of 512 KiB the guest would trap first. The rest of the 2 MiB that a guest's
+    // stack has is the host's.
+    config.max_wasm_stack(WASM_STACK);
     // WASI 0.2 needs no concurrent calls into an instance, and a fresh one is
     // cheaper without what they take.
     config.concurrency_support(wasi == Wasi::V03);
     config.wasm_component_model_async(wasi == Wasi::V03);
     config
 }
+
+/// Bytes of a guest's stack that are its own.
+const WASM_STACK: usize = 1 << 20;
 
 /// Slots that are ready for instances. Sizes are upper bounds: what a guest
 /// does not touch costs nothing.
@@ -156,11 +163,14 @@ mod compiler {
     use std::hash::{DefaultHasher, Hash, Hasher};
     use std::path::Path;
     use std::str::FromStr;
+    use std::sync::Arc;
 
+    use tracing::warn;
     use wasmtime::Engine;
     use wharf_app::Wasi;
 
     use super::config;
+    use crate::functions::Functions;
 
     /// A CPU that wharf's images are made for.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -186,6 +196,7 @@ mod compiler {
         engine: Engine,
         concurrent: Engine,
         target: CompilerTarget,
+        functions: Option<Arc<Functions>>,
     }
 
     /// Why there is no code.
@@ -233,8 +244,24 @@ mod compiler {
         /// # Errors
         /// [`CompileError::Start`]: this build can't compile for it.
         pub fn new(target: CompilerTarget) -> Result<Self, CompileError> {
-            let engine = |wasi| engine(target, wasi).map_err(|error| CompileError::Start(error.into()));
-            Ok(Self { engine: engine(Wasi::V02)?, concurrent: engine(Wasi::V03)?, target })
+            Self::with(target, None)
+        }
+
+        /// The same, which keeps the code of each function in a file of `folder`, and
+        /// compiles none that is there. Whoever can write there can run anything as this
+        /// user.
+        ///
+        /// # Errors
+        /// [`CompileError::Start`].
+        pub(crate) fn keeping(target: CompilerTarget, folder: &Path) -> Result<Self, CompileError> {
+            Self::with(target, Some(Arc::new(Functions::new(Functions::path(folder)))))
+        }
+
+        fn with(target: CompilerTarget, functions: Option<Arc<Functions>>) -> Result<Self, CompileError> {
+            let engine = |wasi| {
+                engine(target, wasi, functions.as_ref()).map_err(|error| CompileError::Start(error.into()))
+            };
+            Ok(Self { engine: engine(Wasi::V02)?, concurrent: engine(Wasi::V03)?, target, functions })
         }
 
         /// What the compiler is for.
@@ -272,12 +299,24 @@ mod compiler {
                 Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => self.engine.precompile_module(&wasm),
                 _ => return Err(CompileError::NotWasm { file }),
             };
+            if let Some(functions) = &self.functions
+                && let Err(error) = functions.save()
+            {
+                warn!(%error, "cannot keep the code of functions: the next compilation takes as long");
+            }
             code.map_err(|error| CompileError::Invalid { file, source: error.into() })
         }
     }
 
-    fn engine(target: CompilerTarget, wasi: Wasi) -> wasmtime::Result<Engine> {
+    fn engine(
+        target: CompilerTarget,
+        wasi: Wasi,
+        functions: Option<&Arc<Functions>>,
+    ) -> wasmtime::Result<Engine> {
         let mut config = config(wasi);
+        if let Some(functions) = functions {
+            config.enable_incremental_compilation(Arc::<Functions>::clone(functions))?;
+        }
         if let CompilerTarget::Portable(architecture) = target {
             let triple = match architecture {
                 Architecture::Amd64 => "x86_64-unknown-linux-gnu",

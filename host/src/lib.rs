@@ -18,6 +18,8 @@ mod conditions;
 mod connection;
 mod contents;
 mod engine;
+#[cfg(feature = "compiler")]
+mod functions;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -78,15 +78,11 @@ fn check(names: &[&str], tools: &[Tools]) {
         let project = projects().join(run["project"].as_str().unwrap());
         let flags: Vec<&str> = strings(&run["flags"]).collect();
         let serve = || {
-            let variables: Vec<(&str, String)> = run["env"]
-                .as_object()
-                .into_iter()
-                .flatten()
-                .map(|(name, value)| {
-                    (name.as_str(), value.as_str().unwrap().replace("{upstream}", &upstream))
-                })
-                .collect();
-            wharf.serve_among(text(&project), &flags, &variables)
+            wharf.serve_by(text(&project), &flags, |command| {
+                for (name, value) in run["env"].as_object().into_iter().flatten() {
+                    command.env(name, value.as_str().unwrap().replace("{upstream}", &upstream));
+                }
+            })
         };
         let mut server = serve();
         for case in run["cases"].as_array().unwrap() {

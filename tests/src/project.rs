@@ -1,9 +1,11 @@
 //! Project folders: copies of the examples, and small ones made up.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::process::run;
 use crate::testbed;
 
 /// A project in a temporary folder.
@@ -52,6 +54,27 @@ impl Project {
         )
     }
 
+    /// A copy of all of `examples/NAME` that is kept in git.
+    ///
+    /// # Panics
+    /// If there is no such example.
+    #[track_caller]
+    #[must_use]
+    pub fn copied(name: &str) -> Self {
+        let example = testbed::repository().join("examples").join(name);
+        let listed = run(Command::new("git").arg("-C").arg(&example).args([
+            "ls-files",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ]));
+        let project = Self::empty();
+        for path in listed.output().lines() {
+            copy(&example.join(path), &project.path().join(path));
+        }
+        project
+    }
+
     fn example(name: &str, parts: &[&str], built: &str, script: &str) -> Self {
         let example = testbed::repository().join("examples").join(name);
         assert!(example.join(built).exists(), "cannot find {built} of the example: run {script}");
@@ -94,6 +117,7 @@ fn copy(from: &Path, to: &PathBuf) {
             copy(&entry.path(), &to.join(entry.file_name()));
         }
     } else {
+        fs_err::create_dir_all(to.parent().expect("a file lies in a folder")).expect("a folder can be made");
         fs_err::copy(from, to).expect("the file can be copied");
     }
 }

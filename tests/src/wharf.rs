@@ -133,19 +133,19 @@ impl Wharf {
     #[track_caller]
     #[must_use]
     pub fn serve_with(&self, target: &str, arguments: &[&str]) -> Server {
-        self.serve_among(target, arguments, &[])
+        self.serve_by(target, arguments, |_| {})
     }
 
-    /// [`Self::serve_with`] among these variables of the environment.
+    /// [`Self::serve_with`] by a command that `change` has changed.
     ///
     /// # Panics
     /// If it does not say where it serves.
     #[track_caller]
     #[must_use]
-    pub fn serve_among(&self, target: &str, arguments: &[&str], variables: &[(&str, String)]) -> Server {
+    pub fn serve_by(&self, target: &str, arguments: &[&str], change: impl FnOnce(&mut Command)) -> Server {
         let arguments = [&["serve", target, "--addr", "127.0.0.1:0"], arguments].concat();
         let mut command = self.command(&Host, &arguments);
-        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        change(&mut command);
         let mut daemon = Daemon::start("wharf-serve", self.folder.path(), &mut command);
         let url = daemon.wait_until("it printed its URL", |daemon| {
             let log = daemon.log();

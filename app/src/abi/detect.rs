@@ -10,11 +10,58 @@ const MOST_NAMES: usize = 6;
 /// Where WASI preview 1 is imported from.
 const PREVIEW1: &str = "wasi_snapshot_preview1";
 
+/// All that there is (WebAssembly/WASI, `wasi_snapshot_preview1.witx`).
+const FUNCTIONS: [&str; 46] = [
+    "args_get",
+    "args_sizes_get",
+    "clock_res_get",
+    "clock_time_get",
+    "environ_get",
+    "environ_sizes_get",
+    "fd_advise",
+    "fd_allocate",
+    "fd_close",
+    "fd_datasync",
+    "fd_fdstat_get",
+    "fd_fdstat_set_flags",
+    "fd_fdstat_set_rights",
+    "fd_filestat_get",
+    "fd_filestat_set_size",
+    "fd_filestat_set_times",
+    "fd_pread",
+    "fd_prestat_dir_name",
+    "fd_prestat_get",
+    "fd_pwrite",
+    "fd_read",
+    "fd_readdir",
+    "fd_renumber",
+    "fd_seek",
+    "fd_sync",
+    "fd_tell",
+    "fd_write",
+    "path_create_directory",
+    "path_filestat_get",
+    "path_filestat_set_times",
+    "path_link",
+    "path_open",
+    "path_readlink",
+    "path_remove_directory",
+    "path_rename",
+    "path_symlink",
+    "path_unlink_file",
+    "poll_oneoff",
+    "proc_exit",
+    "proc_raise",
+    "random_get",
+    "sched_yield",
+    "sock_accept",
+    "sock_recv",
+    "sock_send",
+    "sock_shutdown",
+];
+
 /// What a command is started by.
 const START: &str = "_start";
-
-/// The section that only Go's own linker writes.
-const GO: &str = "go:buildid";
 
 /// What the main function of a module without [`START`] is part of, if it has one.
 const INITIALIZE: &str = "_initialize";
@@ -41,15 +88,13 @@ pub(crate) enum Program {
     AsyncHttpComponent,
     /// A component that exports `wasi:cli/run` 0.2.
     CommandComponent,
-    /// A core module of WASI preview 1 that exports `_start`.
+    /// A core module of WASI preview 1 that exports `_start`. It stays one: made into a
+    /// component by the adapter of preview 1, those of Go and of wasi-libc before 2023
+    /// would overwrite what the adapter keeps in their memory.
     CommandModule,
-    /// Such a module by Go's own compiler. It stays one: Go's runtime takes all memory
-    /// for its own (`runtime/mem_wasm.go`), and would overwrite what the adapter of
-    /// WASI preview 1 keeps there.
-    GoModule,
     /// Such a module by a language kit of Wasm Workers Server, whose protocol it speaks;
     /// or one without `_start`, whose main function is part of `_initialize`, as its Zig
-    /// kit has them. It stays a module, too: what it imports is no WASI.
+    /// kit has them.
     KitModule,
 }
 
@@ -93,9 +138,6 @@ pub enum ProgramError {
         /// What the source is.
         found: &'static str,
     },
-    /// No component can be made of the core module.
-    #[error("no component can be made of the core module")]
-    Adapt(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl ProgramError {
@@ -123,7 +165,6 @@ impl ProgramError {
                 }
                 Self::Abi { abi: Abi::Http, .. } => "leave abi out, or say \"cgi\" or \"wws\"",
                 Self::Abi { .. } => "leave abi out",
-                Self::Adapt(_) => return None,
             }
             .into(),
         )
@@ -136,7 +177,7 @@ impl ProgramError {
 pub fn wasi_of(wasm: &[u8]) -> Wasi {
     match detect(wasm) {
         Ok(Program::AsyncHttpComponent) => Wasi::V03,
-        Ok(Program::CommandModule | Program::GoModule | Program::KitModule) => Wasi::V01,
+        Ok(Program::CommandModule | Program::KitModule) => Wasi::V01,
         _ => Wasi::V02,
     }
 }
@@ -152,7 +193,7 @@ impl Program {
             Self::HttpComponent => "a component that exports wasi:http/incoming-handler",
             Self::AsyncHttpComponent => "a component that exports wasi:http/handler",
             Self::CommandComponent => "a component that exports wasi:cli/run",
-            Self::CommandModule | Self::GoModule => "a core module that exports _start",
+            Self::CommandModule => "a core module that exports _start",
             Self::KitModule => "a core module for Wasm Workers Server",
         };
         match (self, asked) {
@@ -225,7 +266,7 @@ fn component(wasm: &[u8]) -> Result<Program, ProgramError> {
 fn module(wasm: &[u8]) -> Result<Program, ProgramError> {
     let mut exports = Vec::new();
     let mut functions = Vec::new();
-    let (mut writes, mut is_go, mut is_of_kit) = (false, false, false);
+    let (mut writes, mut is_of_kit) = (false, false);
     let mut foreign = None;
     for payload in Parser::new(0).parse_all(wasm) {
         match payload.map_err(malformed)? {
@@ -233,7 +274,7 @@ fn module(wasm: &[u8]) -> Result<Program, ProgramError> {
                 for import in section.into_imports() {
                     let import = import.map_err(malformed)?;
                     let is_function = matches!(import.ty, TypeRef::Func(_));
-                    if is_function && import.module == PREVIEW1 {
+                    if is_function && import.module == PREVIEW1 && FUNCTIONS.contains(&import.name) {
                         writes |= import.name == WRITE;
                     } else if is_function && (import.module, import.name) == KIT_IMPORT {
                         is_of_kit = true;
@@ -252,7 +293,6 @@ fn module(wasm: &[u8]) -> Result<Program, ProgramError> {
                     exports.push(export.name.to_owned());
                 }
             }
-            Payload::CustomSection(section) => is_go |= section.name() == GO,
             Payload::DataSection(section) => {
                 for data in section {
                     let text = data.map_err(malformed)?.data;
@@ -266,7 +306,6 @@ fn module(wasm: &[u8]) -> Result<Program, ProgramError> {
     is_of_kit |= functions.contains(&KIT_EXPORT);
     match foreign {
         Some(error) if starts => Err(error),
-        _ if starts && is_go => Ok(Program::GoModule),
         _ if starts && is_of_kit => Ok(Program::KitModule),
         _ if starts => Ok(Program::CommandModule),
         None if initializes && writes => Ok(Program::KitModule),
@@ -325,8 +364,6 @@ mod tests {
             (import \"wasi_snapshot_preview1\" \"proc_exit\" (func (param i32)))
             (func (export \"_start\")))";
         assert_eq!(found(module).unwrap(), Program::CommandModule);
-        let go = "(module (@custom \"go:buildid\" \"x\") (func (export \"_start\")))";
-        assert_eq!(found(go).unwrap(), Program::GoModule);
     }
 
     #[test]
@@ -358,6 +395,10 @@ mod tests {
             ("(module (global (export \"_start\") i32 (i32.const 0)))".into(), "exports \"_start\""),
             ("(module)".into(), "found one that exports nothing"),
             (
+                "(module (import \"wasi_snapshot_preview1\" \"sock_open\" (func)) (func (export \"_start\")))".into(),
+                "found an import of \"wasi_snapshot_preview1\" \"sock_open\"",
+            ),
+            (
                 "(module (import \"env\" \"emscripten\" (func)) (func (export \"_start\")))".into(),
                 "found an import of \"env\" \"emscripten\"",
             ),
@@ -383,7 +424,7 @@ mod tests {
 
     #[test]
     fn a_command_speaks_what_is_asked_and_cgi_else() {
-        for program in [Program::CommandComponent, Program::CommandModule, Program::GoModule] {
+        for program in [Program::CommandComponent, Program::CommandModule] {
             assert_eq!(program.abi(None).unwrap(), Abi::Cgi);
             assert_eq!(program.abi(Some(Abi::Wws)).unwrap(), Abi::Wws);
             assert!(program.abi(Some(Abi::Http)).is_err());

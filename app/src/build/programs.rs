@@ -1,7 +1,8 @@
 //! The workers' programs, made of their sources: each language beside the others.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
 
@@ -177,11 +178,22 @@ impl Maker<'_> {
             })
             .map_err(failed)?;
         let path = kept(&digest);
-        crate::abi::keep(&path, &wasm).map_err(BuildError::Cache)?;
+        keep(&path, &wasm).map_err(BuildError::Cache)?;
         if !reference.contains('@') {
             let mut lock = self.lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             lock.fix_component(reference, &digest);
         }
         Ok(path)
     }
+}
+
+/// Writes `component` to `path`, whole or not at all.
+fn keep(path: &Path, component: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs_err::create_dir_all(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(component)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
 }

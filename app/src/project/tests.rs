@@ -74,6 +74,19 @@ fn what_is_no_project_is_said_with_a_hint() {
 }
 
 #[test]
+fn what_workers_write_is_no_source() {
+    let folder =
+        project(&["index.py", "data/kv/kv.sqlite", "data/kv/x.py", "data2/x.py", "up/a.js", "up/b/c.txt"]);
+    let settings = "[workers.index]\nkv = { default = \"./data/kv\", other = \"/data2\" }\n\
+        mounts = [{ host = \"up\", guest = \"/up\", write = true }, { host = \".\", guest = \"/all\" }]\n";
+    fs_err::write(folder.path().join("wharf.toml"), settings).unwrap();
+    let project = Project::open(folder.path()).unwrap();
+    let workers: Vec<&str> = project.workers().iter().map(|worker| worker.name.as_str()).collect();
+    assert_eq!(workers, ["data2/x", "index"]);
+    assert_eq!(project.files(), ["data2/x.py", "index.py", "wharf.toml"]);
+}
+
+#[test]
 fn a_link_out_of_the_project_is_refused() {
     let folder = project(&["public/index.html"]);
     std::os::unix::fs::symlink("/etc/hostname", folder.path().join("public/x")).unwrap();
