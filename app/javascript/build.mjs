@@ -6,7 +6,9 @@
 // this file. config.json: project (its folder, without symbolic links), workers
 // (name → path of the source in it), tools (the folder whose node_modules has
 // what package.json names), wit, output, confined (no file beside the project goes
-// in). inputs.json then lists what went into the component. Errors are on stderr, `api/x.ts:3:7: error: …`, with a `hint: …`.
+// in), wws (whether the project is one of Wasm Workers Server). inputs.json then lists
+// what went into the component. Errors are on stderr, `api/x.ts:3:7: error: …`, with a
+// `hint: …`.
 
 import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
@@ -108,7 +110,7 @@ const workers = {
     }));
     onLoad({ filter: /^begin\//, ...ours }, ({ path }) => {
       const [name, source] = list[path.split("/")[1]].map((text) => JSON.stringify(text));
-      return { contents: `import { begin } from "wharf:dispatch.js"; begin(${name}, ${source});` };
+      return { contents: `import { begin } from "wharf:dispatch.js"; begin(${name}, ${source}, ${config.wws});` };
     });
     onLoad({ filter: /^worker\//, ...ours }, ({ path }) => {
       const index = path.split("/")[1];

@@ -42,6 +42,8 @@ struct Task<'a> {
     output: &'a str,
     /// Whether files beside the project's folder stay out.
     confined: bool,
+    /// Whether all handlers get what Wasm Workers Server gives them.
+    wws: bool,
 }
 
 /// What it tells of what it looked for: paths from the project's folder.
@@ -78,6 +80,7 @@ pub(crate) fn componentize(
         wit: "wit",
         output: "component.wasm",
         confined: !workshop.is_trusted,
+        wws: project.is_wws(),
     };
     let task = serde_json::to_vec(&task).unwrap_or_default();
     embedded::write(&RUNTIME, stage.path())
@@ -114,7 +117,8 @@ fn missing_node(source: io::Error) -> ToolError {
 
 /// Names what is known before esbuild finds what the workers import.
 fn key(project: &Project, workers: &BTreeMap<&str, &str>, toolchain: &Toolchain) -> Sha256 {
-    let mut parts = format!("1 {} {:?} {workers:?}\n", toolchain.identity(), project.dir());
+    let mut parts =
+        format!("2 {} {:?} {workers:?} {}\n", toolchain.identity(), project.dir(), project.is_wws());
     for file in embedded::files(&RUNTIME) {
         parts += &format!("{:?} {}\n", file.path(), Sha256::of(file.contents()));
     }

@@ -17,9 +17,16 @@ mod sockets;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, LazyLock};
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
+use bytes::Bytes;
 use http::Request;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use tokio::time::timeout;
 use tracing::warn;
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
@@ -313,6 +320,56 @@ pub(crate) fn add_to_linker<T: GrantsView>(linker: &mut Linker<T>) -> wasmtime::
 
 type Sent<T> = Box<dyn Future<Output = Result<T, HttpError>> + Send>;
 
+/// Bytes of a request's body that are read though the request has failed.
+const DRAINED: usize = 1 << 20;
+
+/// How long that waits for the next of it.
+const DRAINING: Duration = Duration::from_millis(100);
+
+/// A body that somebody else sends, and that can be read on when that has failed.
+struct Lent(Arc<Mutex<WasiBody>>);
+
+impl HttpBody for Lent {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        Pin::new(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).size_hint()
+    }
+}
+
+/// The same request, and its body for when it could not be sent.
+fn lend(request: Request<WasiBody>) -> (Request<WasiBody>, Lent) {
+    let (parts, body) = request.into_parts();
+    let body = Arc::new(Mutex::new(body));
+    (Request::from_parts(parts, Lent(Arc::clone(&body)).boxed_unsync()), Lent(body))
+}
+
+/// Reads some of what the guest still writes, before it is told that the request has
+/// failed: the engine of JavaScript workers waits for its writing first, and for ever.
+async fn drain<B: HttpBody<Data = Bytes> + Unpin>(mut body: B) {
+    let mut left = DRAINED;
+    // Who wants the answer first, and writes afterwards, gets it.
+    while let Ok(Some(Ok(frame))) = timeout(DRAINING, body.frame()).await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        match left.checked_sub(length) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
+}
+
 impl WasiHttpHooks for Granted {
     fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
         /// One for all: it is asked for with each set of headers.
@@ -341,20 +398,28 @@ impl WasiHttpHooks for Granted {
                     let origin = egress::origin(request.uri());
                     warn!(worker, %method, origin, reason = %denied, "outbound request denied");
                 }
-                return Box::new(async move { Err(denied.into()) });
+                return Box::new(async move {
+                    drain(request.into_body()).await;
+                    Err(denied.into())
+                });
             }
         };
         // Only the addresses behind a name can now deny it.
         self.denials_left = self.denials_left.saturating_sub(1);
         let worker = told.then(|| self.grants.worker.clone());
         Box::new(async move {
-            let sent = egress.send(destination, request, options.unwrap_or_default()).await;
-            let (response, connection) = sent.map_err(|error| {
-                if let (Some(worker), Some(origin)) = (worker, error.denied()) {
-                    warn!(worker, origin, reason = %error, "outbound request denied");
-                }
-                HttpError::from(error)
-            })?;
+            let (request, body) = lend(request);
+            let (response, connection) =
+                match egress.send(destination, request, options.unwrap_or_default()).await {
+                    Ok(sent) => sent,
+                    Err(error) => {
+                        if let (Some(worker), Some(origin)) = (worker, error.denied()) {
+                            warn!(worker, origin, reason = %error, "outbound request denied");
+                        }
+                        drain(body).await;
+                        return Err(error.into());
+                    }
+                };
             let connection: Sent<()> = Box::new(async move {
                 connection.await;
                 Ok(())

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 
 use hyper::{Method, Response};
@@ -57,7 +56,8 @@ fn check(language: &str, tools: Option<Tools>) {
     let platform = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
     let mut build =
         wharf.command(&Host, &["build", text(project.path()), "-t", IMAGE, "--platform", platform]);
-    run(with_toolchain(&mut build)).succeeded();
+    let _ = testbed::with_wasm_toolchain(&mut build);
+    run(&mut build).succeeded();
     wharf.run(&["save", IMAGE, "-o", text(&archive)]).succeeded();
     let docker = Docker::start(Generation::Forky, Store::Containerd);
     docker.docker(&["load", "--input", text(&archive)]).succeeded();
@@ -80,20 +80,7 @@ fn check(language: &str, tools: Option<Tools>) {
 
 #[track_caller]
 fn serve(wharf: &Wharf, project: &Path) -> Server {
-    wharf.serve_by(text(project), &[], |command| _ = with_toolchain(command))
-}
-
-/// For projects whose build commands are those of a machine with Rust for WebAssembly.
-fn with_toolchain(command: &mut Command) -> &mut Command {
-    let script = testbed::repository().join("tests/testbed/wasm-toolchain.sh");
-    let toolchain = run(&mut Command::new(script)).output();
-    let path = std::env::var("PATH").unwrap_or_default();
-    command.env("PATH", format!("{}/bin:{path}", toolchain.trim()));
-    for variable in ["RUSTUP_TOOLCHAIN", "RUSTC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_TARGET_DIR"]
-    {
-        command.env_remove(variable);
-    }
-    command
+    wharf.serve_by(text(project), &[], |command| _ = testbed::with_wasm_toolchain(command))
 }
 
 fn address(server: &Server) -> SocketAddr {

@@ -208,9 +208,6 @@ fn projects() -> &'static Path {
     MADE.get_or_init(|| {
         let place = tempfile::Builder::new().prefix("wharf-wws-").tempdir().unwrap();
         run(Command::new("cp").arg("-r").arg(folder().join("projects")).arg(place.path())).succeeded();
-        let toolchain = testbed::repository().join("tests/testbed/wasm-toolchain.sh");
-        let toolchain = run(&mut Command::new(toolchain)).output();
-        let rustc = Path::new(toolchain.trim()).join("bin/rustc");
         let mut built: BTreeMap<(&str, &str), PathBuf> = BTreeMap::new();
         for guest in CASES["guests"].as_array().unwrap() {
             let field = |name: &str| guest[name].as_str().unwrap();
@@ -225,8 +222,9 @@ fn projects() -> &'static Path {
             if target == "wat" {
                 fs_err::write(&output, wat::parse_file(from).unwrap()).unwrap();
             } else {
-                let mut rustc = Command::new(&rustc);
-                rustc.env_remove("RUSTUP_TOOLCHAIN").args(["--edition=2024", "-O", "--target", target]);
+                let mut rustc = Command::new("rustc");
+                let _ = testbed::with_wasm_toolchain(&mut rustc);
+                rustc.args(["--edition=2024", "-O", "--target", target]);
                 run(rustc.arg("-o").arg(&output).arg(from)).succeeded();
             }
             built.insert((source, target), output);

@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 const COMMAND_DEADLINE: Duration = Duration::from_secs(600);
 
 /// How long a daemon may take to be ready, and to end.
-const DAEMON_DEADLINE: Duration = Duration::from_secs(60);
+const DAEMON_DEADLINE: Duration = Duration::from_secs(300);
 
 /// How often something that should come true is looked at.
 const POLL: Duration = Duration::from_millis(10);

@@ -1,6 +1,9 @@
 //! Where things lie: the testbed's folder, the repository, the binaries under test.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::process::run;
 
 /// The folder that `tests/testbed/*.sh` fill.
 #[must_use]
@@ -50,6 +53,36 @@ pub fn cri(name: &str) -> PathBuf {
 #[must_use]
 pub fn kubernetes(name: &str) -> PathBuf {
     part(&format!("kubernetes/{name}"), "kubernetes.sh")
+}
+
+/// Lets `command` use the Rust toolchain for WebAssembly (tests/testbed/wasm-toolchain.sh):
+/// its folder of programs, which comes first on the command's `PATH`.
+///
+/// # Panics
+/// If there is none.
+pub fn with_wasm_toolchain(command: &mut Command) -> PathBuf {
+    let script = repository().join("tests/testbed/wasm-toolchain.sh");
+    let toolchain = run(of_no_cargo(&mut Command::new(script))).output();
+    let programs = Path::new(toolchain.trim()).join("bin");
+    let path = std::env::var("PATH").unwrap_or_default();
+    of_no_cargo(command).env("PATH", format!("{}:{path}", programs.display()));
+    programs
+}
+
+/// Without what cargo sets for its tests: the library path alone makes any rustc that of
+/// the test's own toolchain.
+fn of_no_cargo(command: &mut Command) -> &mut Command {
+    for variable in [
+        "CARGO_ENCODED_RUSTFLAGS",
+        "CARGO_TARGET_DIR",
+        "LD_LIBRARY_PATH",
+        "RUSTC",
+        "RUSTFLAGS",
+        "RUSTUP_TOOLCHAIN",
+    ] {
+        command.env_remove(variable);
+    }
+    command
 }
 
 /// The root of the repository.

@@ -41,6 +41,7 @@ if [ "$purpose" = tests ]; then
         caddy nghttp2-client                         # a peer, and clients of HTTP/2
         redis-server                                 # a key-value store of workers
         postgresql                                   # a database of workers
+        clang lld wasi-libc libclang-rt-dev-wasm32   # workers in C
         lsof strace                                  # make cri-suite looks into shims
         openssl xz-utils
     )

@@ -15,15 +15,15 @@ const SOURCE_MAP = "wharf:source-map";
 
 const INTERNAL_ERROR = "500 Internal Server Error\n";
 
-/** The workers by name: { path, fetch, listeners }. */
+/** The workers by name: { path, isWws, fetch, listeners }. */
 const workers = new Map();
 
 /** The worker whose modules run now; none once requests come. */
 let loading;
 
-/** Before the modules of a worker run. */
-export function begin(name, path) {
-  loading = { path, listeners: [] };
+/** Before the modules of a worker run, which is perhaps one of Wasm Workers Server. */
+export function begin(name, path, isWws) {
+  loading = { path, isWws, listeners: [] };
   workers.set(name, loading);
 }
 
@@ -123,10 +123,11 @@ async function answer(event) {
   }
 }
 
-function callHandler(worker, incoming, waitUntil) {
-  const request = userRequest(incoming, incoming.body);
+async function callHandler(worker, incoming, waitUntil) {
+  const request = worker.isWws ? await requestOfText(incoming) : userRequest(incoming, incoming.body);
   const ctx = { params: request.params, waitUntil, passThroughOnException() {} };
-  return worker.fetch(request, environment(binding), ctx);
+  const response = await worker.fetch(request, environment(binding), ctx);
+  return worker.isWws ? asHtml(response) : response;
 }
 
 /** Calls the listeners of a worker, as Wasm Workers Server does, and service workers. */
