@@ -117,10 +117,22 @@ pub(crate) fn wrk(network: &Namespace, url: &str, time: Duration) -> Result<Samp
     understand(&run(command(network, url, time).arg("--latency")).output())
 }
 
+/// Loads a server by so many connections for as long.
+#[track_caller]
+pub(crate) fn wrk_by(network: &Namespace, server: &Server, connections: usize, time: Duration) -> Sample {
+    let mut command = command_by(network, &server.url, connections, time);
+    expect(server, understand(&run(command.arg("--latency")).output()))
+}
+
 fn command(network: &Namespace, url: &str, time: Duration) -> std::process::Command {
+    command_by(network, url, 64, time)
+}
+
+fn command_by(network: &Namespace, url: &str, connections: usize, time: Duration) -> std::process::Command {
     let mut wrk = network.command("wrk".as_ref());
+    let (connections, time) = (format!("-c{connections}"), format!("-d{}s", time.as_secs()));
     // A slow answer is a latency, not an error.
-    wrk.args(["-t1", "-c64", &format!("-d{}s", time.as_secs()), "--timeout", "60s", url]);
+    wrk.args(["-t1", &connections, &time, "--timeout", "60s", url]);
     wrk
 }
 

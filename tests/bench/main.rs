@@ -12,6 +12,7 @@ mod crowd;
 mod docker;
 mod first;
 mod hosts;
+mod languages;
 mod load;
 mod nginx;
 mod pages;
@@ -41,6 +42,7 @@ containerd 2.1. Needs WHARF_BIN_DIR and root.
   push     of an image; skopeo, crane
   static   files of 1 KB and 1 MB, and JupyterLite's page, under load; nginx
   workers  Rust, JS, Python and Flask under load; wasmtime serve, raw hyper
+  languages  a hello in each: requests, builds, images; componentize-py
   hosts    wharf-host to its first answer, and its memory when idle
 
 What `(≥ 1.1)` follows has this target for its ratio.
@@ -122,6 +124,9 @@ fn main() -> ExitCode {
         comparisons.extend(lines);
         notes.extend(about);
     }
+    if wants("languages") {
+        comparisons.extend(languages::measure(arguments.rounds.min(3)));
+    }
     if wants("hosts") {
         eprintln!("hosts");
         comparisons.extend(hosts::measure(arguments.rounds));
@@ -169,7 +174,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Arguments
                 parsed.runwasi = Some(shim.leak());
             }
             "start" | "memory" | "many" | "docker" | "first" | "build" | "push" | "static" | "workers"
-            | "hosts" => {
+            | "languages" | "hosts" => {
                 parsed.measures.push(argument);
             }
             _ => return Err(format!("unknown argument {argument}")),

@@ -150,7 +150,7 @@ fn hyper(network: &Namespace, scratch: &Path) -> Server {
     Server { name: "raw hyper", url, daemon }
 }
 
-fn rust() -> Project {
+pub(crate) fn rust() -> Project {
     let script = testbed::repository().join("examples/hello/build.sh");
     run(&mut Host.command(script.as_os_str())).succeeded();
     let worker = testbed::repository().join("examples/hello/api/hello.wasm");
