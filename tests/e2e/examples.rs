@@ -43,7 +43,7 @@ fn check(language: &str, tools: Option<Tools>) {
     let wharf = tools.into_iter().fold(Wharf::new(), with_tools);
     // Those that are mounted must be there.
     let data = wharf.scratch().join("data");
-    fs_err::create_dir(&data).unwrap();
+    fs_err::create_dir(&data).expect("a folder can be made");
 
     let server = serve(&wharf, project.path());
     guestbook(address(&server));
@@ -101,7 +101,7 @@ fn guestbook(address: SocketAddr) {
 
     let form = "application/x-www-form-urlencoded";
     let signed =
-        ask(address, Method::POST, "/entries", &[("content-type", form)], "name=Ann&text=caf%C3%A9+%26+more");
+        ask(address, Method::POST, "/entries", &[("content-type", form)], "name=Ann&text=th%C3%A9+%26+more");
     assert_eq!((signed.status().as_u16(), header(&signed, "location")), (303, "/entries"), "{signed:?}");
     for (body, expected) in [
         ("name=+&text=x".to_owned(), "name: expected a text"),
@@ -120,11 +120,11 @@ fn guestbook(address: SocketAddr) {
         Method::POST,
         "/api/entries",
         &[("content-type", "application/json")],
-        &entry.to_string(),
+        entry.to_string(),
     );
     assert_eq!((made.status().as_u16(), header(&made, "location")), (201, "/api/entries/2"), "{made:?}");
     let entries = json!([
-        {"id": 1, "name": "Ann", "text": "café & more"},
+        {"id": 1, "name": "Ann", "text": "thé & more"},
         {"id": 2, "name": NAME, "text": "日本 🐘"},
     ]);
     assert_eq!(json_of(&made), entries[1]);
@@ -153,8 +153,12 @@ fn guestbook(address: SocketAddr) {
     }
     let list = ask(address, Method::GET, "/entries", &[], "");
     assert_eq!((list.status().as_u16(), header(&list, "content-type")), (200, "text/html; charset=utf-8"));
-    let list = content(&list);
-    assert!(list.contains("<li><b>Ann</b> café &amp; more</li>"), "{list}");
+    // Numbers or names, as each language's library has it.
+    let list = ["38;amp;", "60;lt;", "62;gt;"].iter().fold(content(&list), |list, escape| {
+        let (number, name) = escape.split_at(3);
+        list.replace(&format!("&#{number}"), &format!("&{name}"))
+    });
+    assert!(list.contains("<li><b>Ann</b> thé &amp; more</li>"), "{list}");
     assert!(
         list.contains("日本 🐘</li>") && list.contains("Zoë &lt;b&gt; &amp; ") && !list.contains("\"Ann\""),
         "{list}"
@@ -239,7 +243,8 @@ fn ask(
     body: impl AsRef<[u8]>,
 ) -> Answer {
     let body = bytes::Bytes::copy_from_slice(body.as_ref());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
     let shown = format!("{method} {path}");
     let answer = runtime
         .block_on(async { Connection::open(address).await?.request(method, path, headers, body).await });

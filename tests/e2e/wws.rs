@@ -23,8 +23,8 @@ use wharf_tests::testbed;
 use wharf_tests::wharf::{Server, Wharf, text};
 
 static CASES: LazyLock<Value> = LazyLock::new(|| {
-    let text = fs_err::read_to_string(folder().join("cases.json")).unwrap();
-    serde_json::from_str(&text).unwrap()
+    let text = fs_err::read_to_string(folder().join("cases.json")).expect("the cases can be read");
+    serde_json::from_str(&text).expect("cases.json is of its form")
 });
 
 fn folder() -> PathBuf {
@@ -63,29 +63,32 @@ fn languages_share_a_store() {
 
 /// All that is promised of the runs `names`; what differs is told together.
 fn check(names: &[&str], tools: &[Tools]) {
-    let data = tempfile::tempdir().unwrap();
+    let data = tempfile::tempdir().expect("a folder can be made");
     let upstream = Upstream::start();
     let mut wrong = Vec::new();
     let mut count = 0;
     for name in names {
-        let runs = CASES["runs"].as_array().unwrap();
+        let runs = CASES["runs"].as_array().expect("cases.json is of its form");
         let found = runs.iter().find(|run| run["name"] == *name);
         let run = found.unwrap_or_else(|| panic!("no run {name:?} in cases.json"));
         // One cache for all: a project that was built for one run need not be for the next.
         let wharf = tools
             .iter()
             .fold(Wharf::with_data(data.path().to_owned()), |wharf, tools| with_tools(wharf, *tools));
-        let project = projects().join(run["project"].as_str().unwrap());
+        let project = projects().join(run["project"].as_str().expect("cases.json is of its form"));
         let flags: Vec<&str> = strings(&run["flags"]).collect();
         let serve = || {
             wharf.serve_by(text(&project), &flags, |command| {
                 for (name, value) in run["env"].as_object().into_iter().flatten() {
-                    command.env(name, value.as_str().unwrap().replace("{upstream}", &upstream));
+                    command.env(
+                        name,
+                        value.as_str().expect("cases.json is of its form").replace("{upstream}", &upstream),
+                    );
                 }
             })
         };
         let mut server = serve();
-        for case in run["cases"].as_array().unwrap() {
+        for case in run["cases"].as_array().expect("cases.json is of its form") {
             if case["promised"] == false {
                 continue;
             }
@@ -110,7 +113,10 @@ fn check(names: &[&str], tools: &[Tools]) {
 fn answers(server: &Server, case: &Value) -> Result<(), String> {
     let times = case["times"].as_u64().unwrap_or(1);
     let one = |n: u64| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime can be made");
         runtime.block_on(ask(server, case, n)).map_err(|error| error.to_string())
     };
     if case["parallel"] != true {
@@ -118,7 +124,7 @@ fn answers(server: &Server, case: &Value) -> Result<(), String> {
     }
     thread::scope(|scope| {
         let asked: Vec<_> = (1..=times).map(|n| scope.spawn(move || one(n))).collect();
-        asked.into_iter().try_for_each(|thread| thread.join().unwrap())
+        asked.into_iter().try_for_each(|thread| thread.join().expect("the request ends"))
     })
 }
 
@@ -199,28 +205,30 @@ fn strings(value: &Value) -> impl Iterator<Item = &str> {
 }
 
 fn from_base64(text: &str) -> Vec<u8> {
-    STANDARD.decode(text).unwrap()
+    STANDARD.decode(text).expect("cases.json is of its form")
 }
 
 /// The folder with copies of all projects, and their programs built.
 fn projects() -> &'static Path {
     static MADE: OnceLock<TempDir> = OnceLock::new();
     MADE.get_or_init(|| {
-        let place = tempfile::Builder::new().prefix("wharf-wws-").tempdir().unwrap();
+        let place = tempfile::Builder::new().prefix("wharf-wws-").tempdir().expect("a folder can be made");
         run(Command::new("cp").arg("-r").arg(folder().join("projects")).arg(place.path())).succeeded();
         let mut built: BTreeMap<(&str, &str), PathBuf> = BTreeMap::new();
-        for guest in CASES["guests"].as_array().unwrap() {
-            let field = |name: &str| guest[name].as_str().unwrap();
+        for guest in CASES["guests"].as_array().expect("cases.json is of its form") {
+            let field = |name: &str| guest[name].as_str().expect("cases.json is of its form");
             let (source, target, output) =
                 (field("source"), field("target"), place.path().join(field("output")));
-            fs_err::create_dir_all(output.parent().unwrap()).unwrap();
+            fs_err::create_dir_all(output.parent().expect("it lies in a folder"))
+                .expect("a folder can be made");
             let from = folder().join(source);
             if let Some(made) = built.get(&(source, target)) {
-                fs_err::copy(made, &output).unwrap();
+                fs_err::copy(made, &output).expect("a guest can be copied");
                 continue;
             }
             if target == "wat" {
-                fs_err::write(&output, wat::parse_file(from).unwrap()).unwrap();
+                fs_err::write(&output, wat::parse_file(from).expect("the text is well-formed"))
+                    .expect("a guest can be written");
             } else {
                 let mut rustc = Command::new("rustc");
                 let _ = testbed::with_wasm_toolchain(&mut rustc);
@@ -242,8 +250,8 @@ struct Upstream;
 impl Upstream {
     /// Its URL.
     fn start() -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let url = format!("http://{}", listener.local_addr().expect("it has an address"));
         thread::spawn(move || {
             // Who breaks off has no answer to look at.
             listener.incoming().flatten().for_each(|stream| _ = Self::answer(stream));
@@ -271,28 +279,28 @@ impl Upstream {
         lines.read_exact(&mut body)?;
         let mut words = head.first().map_or("", String::as_str).split(' ');
         let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
-        let known = CASES["upstream"].as_array().unwrap();
+        let known = CASES["upstream"].as_array().expect("cases.json is of its form");
         let known =
             known.iter().find(|one| one["request"]["method"] == method && one["request"]["path"] == path);
         let Some(response) = known.map(|one| &one["response"]) else {
             return stream
                 .write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
         };
-        let named = Regex::new(r"\{request\.([a-z-]+)\}").unwrap();
-        let text =
-            named.replace_all(response["body"].as_str().unwrap(), |found: &regex_lite::Captures<'_>| {
-                match &found[1] {
-                    "body" => String::from_utf8_lossy(&body).into_owned(),
-                    name => header(name),
-                }
-            });
+        let named = Regex::new(r"\{request\.([a-z-]+)\}").expect("the pattern is well-formed");
+        let text = named.replace_all(
+            response["body"].as_str().expect("cases.json is of its form"),
+            |found: &regex_lite::Captures<'_>| match &found[1] {
+                "body" => String::from_utf8_lossy(&body).into_owned(),
+                name => header(name),
+            },
+        );
         let mut answer = format!(
             "HTTP/1.1 {} \r\ncontent-length: {}\r\nconnection: close\r\n",
             response["status"],
             text.len()
         );
         for (name, value) in response["headers"].as_object().into_iter().flatten() {
-            answer.push_str(&format!("{name}: {}\r\n", value.as_str().unwrap()));
+            answer.push_str(&format!("{name}: {}\r\n", value.as_str().expect("cases.json is of its form")));
         }
         stream.write_all(format!("{answer}\r\n{text}").as_bytes())
     }

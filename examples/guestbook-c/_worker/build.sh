@@ -26,6 +26,7 @@ sqlite=build/vendor/libsqlite3-sys/sqlite3
 if [ ! -e build/sqlite3.o ] || [ "$sqlite/sqlite3.c" -nt build/sqlite3.o ]; then
     $cc -c "$sqlite/sqlite3.c" -o build/sqlite3.o \
         -DSQLITE_THREADSAFE=0 -DSQLITE_OMIT_LOAD_EXTENSION -DSQLITE_OMIT_DEPRECATED -DSQLITE_OMIT_SHARED_CACHE \
-        -DSQLITE_DEFAULT_MEMSTATUS=0 -DSQLITE_DQS=0 -DSQLITE_TEMP_STORE=3 -DHAVE_USLEEP=1
+        -DSQLITE_DEFAULT_MEMSTATUS=0 -DSQLITE_DQS=0 -DSQLITE_TEMP_STORE=3 -DHAVE_USLEEP=1 \
+        -Dutimes=touch_lock
 fi
 $cc -Wall -Wextra -Wpedantic -Wshadow -isystem "$sqlite" ./*.c build/sqlite3.o -s -o build/guestbook.wasm

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -36,6 +37,18 @@ static enum result failed(struct store *store, const char *what)
 {
     fprintf(stderr, "cannot %s: %s\n", what, sqlite3_errmsg(store->db));
     return FAILED;
+}
+
+int touch_lock(const char *path, const struct timeval times[2]);
+
+/* What SQLite calls for utimes, to show that a lock is in use: "now" is 1970 to the
+ * wasi-libc of Debian 12. */
+int touch_lock(const char *path, const struct timeval times[2])
+{
+    struct timeval now[2];
+    gettimeofday(&now[0], NULL);
+    now[1] = now[0];
+    return utimes(path, times ? times : now);
 }
 
 /* Whether the file `path` with `suffix` was there so long that who made it is dead. */
