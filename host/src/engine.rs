@@ -84,9 +84,9 @@ fn config(wasi: Wasi) -> Config {
     config.wasm_component_model(true);
     // A guest that never returns is interrupted, so that others have a turn.
     config.epoch_interruption(true);
-    // As much as Python needs to say of deep recursion what is wrong: at wasmtime's
-    // default of 512 KiB the guest would trap first. The rest of the 2 MiB that a guest's
-    // stack has is the host's.
+    // Twice wasmtime's default: JSON of 2,000 arrays in each other is still read by Python.
+    // Deeper recursion traps: its C code looks at another stack, which is in its memory.
+    // The rest of the 2 MiB of a guest's stack is the host's.
     config.max_wasm_stack(WASM_STACK);
     // WASI 0.2 needs no concurrent calls into an instance, and a fresh one is
     // cheaper without what they take.

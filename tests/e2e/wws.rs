@@ -18,7 +18,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 use wharf_tests::client::Connection;
 use wharf_tests::fixture::{Tools, with_tools};
-use wharf_tests::process::run;
+use wharf_tests::http::get;
+use wharf_tests::network::Host;
+use wharf_tests::process::{Daemon, run};
+use wharf_tests::project::Project;
 use wharf_tests::testbed;
 use wharf_tests::wharf::{Server, Wharf, text};
 
@@ -59,6 +62,33 @@ fn workers_that_are_programs() {
 #[test]
 fn languages_share_a_store() {
     check(&["shared"], &[Tools::JavaScript, Tools::Python, Tools::Ruby]);
+}
+
+/// The same programs with a store on a Redis server, which `X.toml` has no word for.
+#[test]
+fn a_store_may_be_on_a_server() {
+    let wharf = Wharf::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let mut redis = Command::new("redis-server");
+    redis
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+        .current_dir(wharf.scratch());
+    let mut redis = Daemon::start("redis", wharf.scratch(), &mut redis);
+    redis.wait_until("it is ready", |redis| redis.log().contains("Ready to accept").then_some(()));
+    let counter = fs_err::read(projects().join("wasm/counter.wasm")).unwrap();
+    let settings = format!(
+        "[workers.counter]\nabi = \"wws\"\nkv = {{ default = \"redis://127.0.0.1:{port}?prefix=a:\" }}\n"
+    );
+    let project = Project::empty().with("counter.wasm", counter).with("wharf.toml", settings);
+    let server = wharf.serve(text(project.path()));
+    thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| assert_eq!(get(&Host, &server.at("/counter")).status, 200));
+        }
+    });
+    assert_eq!(get(&Host, &server.at("/counter")).body, "Counter: 21", "{}", server.daemon.log());
 }
 
 /// All that is promised of the runs `names`; what differs is told together.

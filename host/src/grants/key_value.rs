@@ -30,6 +30,10 @@ const MAX_VALUE: usize = 25 << 20;
 /// Bytes of values that one `get-many` returns at most, as the host holds them.
 const MAX_BATCH: usize = 64 << 20;
 
+/// Bytes of a store, keys and values, that is told as a whole at most, to a program of the
+/// protocol of Wasm Workers Server: each request holds all of it.
+const MAX_STATE: usize = 8 << 20;
+
 /// Keys that one call names at most.
 const MAX_KEYS: usize = 10_000;
 

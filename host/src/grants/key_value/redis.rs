@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use wharf_app::RedisUrl;
 
 use self::link::{Link, Repeat};
-use super::{Change, Changed, Error, FAILED, MAX_BATCH, MAX_KEY, MAX_VALUE, Network, PAGE};
+use super::{Change, Changed, Error, FAILED, MAX_BATCH, MAX_KEY, MAX_STATE, MAX_VALUE, Network, PAGE};
 use crate::grants::egress::TlsError;
 
 /// Calls at a time, of one process: each may hold a value of [`MAX_VALUE`].
@@ -97,6 +97,8 @@ enum Failure {
     TooLarge,
     #[error("values of more than {MAX_BATCH} bytes in one call: ask for fewer keys")]
     TooMuch,
+    #[error("the store has more than {MAX_STATE} bytes, which a program of the wws protocol would get all")]
+    TooLargeState,
 }
 
 impl From<Failure> for Error {
@@ -219,11 +221,11 @@ impl Redis {
     /// All entries; not as they were at one moment, but each as it was at some.
     pub(super) async fn entries(self: Arc<Self>) -> Result<Vec<(String, Vec<u8>)>, Error> {
         let mut entries = BTreeMap::new();
-        let (mut cursor, mut left) = (0, MAX_BATCH);
+        let (mut cursor, mut left) = (0, MAX_STATE);
         loop {
             let (keys, next) = Arc::clone(&self).keys(cursor).await?;
             for (key, value) in Arc::clone(&self).get_many(keys).await?.into_iter().flatten() {
-                left = left.checked_sub(key.len() + value.len()).ok_or(Failure::TooMuch)?;
+                left = left.checked_sub(key.len() + value.len()).ok_or(Failure::TooLargeState)?;
                 entries.insert(key, value);
             }
             match next {

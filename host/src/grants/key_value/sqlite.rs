@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tracing::error;
 
-use super::{Change, Changed, Error, FAILED, MAX_BATCH, PAGE, StoreError};
+use super::{Change, Changed, Error, FAILED, MAX_BATCH, MAX_STATE, PAGE, StoreError};
 
 /// The database within a store's folder.
 const FILE: &str = "kv.sqlite";
@@ -194,11 +194,11 @@ impl Sqlite {
     pub(super) async fn entries(self: Arc<Self>) -> Result<Vec<(String, Vec<u8>)>, Error> {
         self.read(move |connection| {
             let mut select = connection.prepare_cached("SELECT key, value FROM entries")?;
-            let mut left = MAX_BATCH;
+            let mut left = MAX_STATE;
             let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
             let entries = rows.map(|row| {
                 let (key, value): (String, Vec<u8>) = row?;
-                left = left.checked_sub(key.len() + value.len()).ok_or(Failure::TooMuch)?;
+                left = left.checked_sub(key.len() + value.len()).ok_or(Failure::TooLargeState)?;
                 Ok((key, value))
             });
             entries.collect()
@@ -297,6 +297,8 @@ pub(super) enum Failure {
     Overflow,
     #[error("values of more than {MAX_BATCH} bytes in one call: ask for fewer keys")]
     TooMuch,
+    #[error("the store has more than {MAX_STATE} bytes, which a program of the wws protocol would get all")]
+    TooLargeState,
 }
 
 async fn acquire(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Error> {
