@@ -2,6 +2,7 @@
 
 mod go;
 mod javascript;
+mod new;
 mod programs;
 mod python;
 mod ruby;

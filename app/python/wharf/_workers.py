@@ -82,7 +82,11 @@ class _Request(wharf.Request):
 
     @cached_property
     def headers(self):
-        return wharf.Headers((name, value.decode("latin-1")) for name, value in self._exchange.fields)
+        headers = wharf.Headers((name, value.decode("latin-1")) for name, value in self._exchange.fields)
+        # wasi:http has it as the authority of the request.
+        if "host" not in headers:
+            headers.add("host", self._exchange.authority())
+        return headers
 
     @cached_property
     def params(self):

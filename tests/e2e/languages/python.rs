@@ -93,6 +93,48 @@ fn packages_are_installed_once_and_the_same_ones_from_then_on() {
     assert!(error.contains("pip cannot install"), "{error}");
 }
 
+const ASK: &str = "import json\nimport urllib.request\n\nimport httpx\nimport requests\n\n\
+    from wharf import Response\n\n\
+    def worker(request):\n    \
+        echo = f\"http://{request.headers['host']}/echo\"\n    \
+        answers = []\n    \
+        with urllib.request.urlopen(f'{echo}?a=1') as answer:\n        \
+            answers.append(json.load(answer))\n    \
+        answers.append(requests.post(echo, json={'a': 'ä'}, timeout=20).json())\n    \
+        answers.append(httpx.put(echo, content=b'x' * 100_000).json())\n    \
+        try:\n        \
+            urllib.request.urlopen('http://127.0.0.1:1/')\n    \
+        except ConnectionRefusedError as error:\n        \
+            answers.append(type(error).__name__)\n    \
+        return Response.json(answers)\n";
+
+const ECHO: &str = "from wharf import Response\n\n\
+    def worker(request):\n    \
+        return Response.json([request.method, request.query, len(request.body), request.headers.get('content-type')])\n";
+
+#[test]
+fn requests_go_where_they_are_granted_by_any_of_pythons_clients() {
+    let project = Project::empty()
+        .with(
+            "pyproject.toml",
+            "[project]\nname = \"x\"\nversion = \"1\"\ndependencies = [\"requests\", \"httpx\"]\n",
+        )
+        .with("ask.py", ASK)
+        .with("echo.py", ECHO)
+        .with("wharf.toml", "[workers.ask]\noutbound = [\"http://127.0.0.1:*\"]\n");
+    let wharf = with_python(Wharf::new());
+    let server = wharf.serve(text(project.path()));
+    let asked = get(&Host, &server.at("/ask"));
+    assert_eq!(asked.status, 200, "{}", server.daemon.log());
+    let expected = serde_json::json!([
+        ["GET", "a=1", 0, null],
+        ["POST", "", 12, "application/json"],
+        ["PUT", "", 100_000, null],
+        "ConnectionRefusedError"
+    ]);
+    assert_eq!(asked.json(), expected, "{}", server.daemon.log());
+}
+
 #[test]
 fn what_cannot_be_built_is_said_in_a_line_with_what_to_do() {
     let wharf = with_python(Wharf::new());
