@@ -16,7 +16,7 @@ use crate::abi::{self, Abi, ProgramError};
 use crate::command::CommandError;
 use crate::digest::Sha256;
 use crate::language::Language;
-use crate::lock::LockError;
+use crate::lock::{Lock, LockError};
 use crate::manifest::{Asset, Component, Manifest, Site, Worker};
 use crate::project::{Project, WorkerSource};
 use crate::routes::{RouteError, Routes, Target};
@@ -37,6 +37,8 @@ pub struct BuiltApp {
     pub components: Vec<PathBuf>,
     /// The files of the folders that workers mount from the app, sorted by path.
     pub files: Vec<AppFile>,
+    /// What it was built with.
+    pub lock: Lock,
 }
 
 /// A file of a folder that a worker mounts from the app.
@@ -277,7 +279,7 @@ impl BuiltApp {
         check_rewrites(&routes, &manifest.site)?;
         let assets = project.site().iter().map(|file| file.source.clone()).collect();
         let files = app_files(project, &manifest.workers)?;
-        Ok(Self { manifest, assets, encodings: Vec::new(), components, files })
+        Ok(Self { manifest, assets, encodings: Vec::new(), components, files, lock: programs.lock })
     }
 }
 

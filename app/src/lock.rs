@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Sha256;
 use crate::language::Language;
 use crate::python::LockedPackages;
 
@@ -144,6 +145,12 @@ impl Lock {
     /// The packages of Python workers.
     pub(crate) const fn python(&self) -> Option<&LockedPackages> {
         self.python.as_ref()
+    }
+
+    /// The packages that Python workers import, if there are any: name and version, and
+    /// the hash of what was installed.
+    pub fn python_packages(&self) -> impl Iterator<Item = (&str, &str, Option<Sha256>)> {
+        self.python.iter().flat_map(LockedPackages::list)
     }
 
     /// Fixes the packages of Python workers; none if there are none.

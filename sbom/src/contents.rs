@@ -6,7 +6,7 @@ use std::path::Path;
 use wharf_app::{BuiltApp, Language, Project, Sha256, default_release};
 
 use crate::package::{Package, read};
-use crate::{npm, python, wasm};
+use crate::{npm, python, ruby, wasm};
 
 /// Largest component that is looked into, in bytes.
 const LARGEST_COMPONENT: u64 = 1 << 30;
@@ -76,11 +76,18 @@ impl Contents {
             let language = languages.get(&place).copied();
             // It brings the interpreter and the standard library along.
             let toolchain = language.and_then(|language| toolchain(project, language));
-            let vendored = match language {
-                Some(Language::Python) => python::vendored(project.dir()),
+            let imported = match language {
+                Some(Language::Python) => {
+                    let installed = app.lock.python_packages().filter_map(|(name, version, sha256)| {
+                        Some(Package { sha256, ..Package::pypi(name, version)? })
+                    });
+                    installed.chain(python::vendored(project.dir())).collect()
+                }
+                Some(Language::JavaScript) => npm::installed(project.dir()),
+                Some(Language::Ruby) => ruby::vendored(project.dir()),
                 _ => Vec::new(),
             };
-            for package in toolchain.into_iter().chain(vendored) {
+            for package in toolchain.into_iter().chain(imported) {
                 packages.insert(self.add(package));
             }
             self.workers.push(Worker {

@@ -10,6 +10,7 @@
 //! | --- | --- | --- |
 //! | `*.dist-info/METADATA`, `*.whl`, `pyodide-lock.json` | Python packages | `python` |
 //! | `package.json`, `third-party-licenses.json` | npm packages | `npm` |
+//! | `wharf.lock`, `node_modules`, `vendor/bundle` | what workers import | `python`, `npm`, `ruby` |
 //! | components' `.dep-v0` and `producers` | crates, compilers | `wasm` |
 //!
 //! Both documents are the same bytes for the same inputs. What can't be read is
@@ -21,6 +22,7 @@ mod npm;
 mod package;
 mod provenance;
 mod python;
+mod ruby;
 mod wasm;
 
 pub use bom::{CYCLONEDX, Inputs, NativeHost, cyclonedx};

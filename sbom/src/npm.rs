@@ -1,6 +1,7 @@
-//! npm packages: those that lie in a site as they are, and those that a bundler
-//! put into its output and lists beside it.
+//! npm packages: those that lie in a site as they are, those that a bundler put into its
+//! output and lists beside it, and those that workers import.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -30,6 +31,51 @@ pub(crate) fn package(file: &Path) -> Option<Package> {
     let description: Description = serde_json::from_slice(&content).ok()?;
     let package = Package::npm(&description.name, &description.version)?;
     Some(Package { licence: description.license.as_str().and_then(Licence::name), ..package })
+}
+
+/// What npm keeps of what it has installed (`node_modules/.package-lock.json`).
+#[derive(Deserialize)]
+struct Installed {
+    packages: BTreeMap<String, Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    #[serde(default)]
+    version: Option<String>,
+    #[serde(default)]
+    license: Value,
+    /// Needed by who works on the project alone.
+    #[serde(default)]
+    dev: bool,
+    #[serde(default, rename = "devOptional")]
+    dev_optional: bool,
+}
+
+/// The packages that workers of the project can import: some may not be in its
+/// component, since only what is imported is.
+pub(crate) fn installed(project: &Path) -> Vec<Package> {
+    let file = project.join("node_modules/.package-lock.json");
+    if !file.is_file() {
+        return Vec::new();
+    }
+    let list =
+        read(&file, LARGEST_LIST).and_then(|content| Ok(serde_json::from_slice::<Installed>(&content)?));
+    match list {
+        Ok(list) => {
+            let imported = list.packages.into_iter().filter(|(_, entry)| !entry.dev && !entry.dev_optional);
+            let packages = imported.filter_map(|(path, entry)| {
+                let (_, name) = path.rsplit_once("node_modules/")?;
+                let package = Package::npm(name, &entry.version?)?;
+                Some(Package { licence: entry.license.as_str().and_then(Licence::name), ..package })
+            });
+            packages.collect()
+        }
+        Err(error) => {
+            tracing::warn!(file = %file.display(), %error, "not in the SBOM");
+            Vec::new()
+        }
+    }
 }
 
 /// What webpack's license plugins write, as JupyterLab's builder does.

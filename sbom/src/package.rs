@@ -53,6 +53,11 @@ impl Package {
         Self::new("npm", &parts, name, version)
     }
 
+    /// A gem.
+    pub(crate) fn gem(name: &str, version: &str) -> Option<Self> {
+        Self::new("gem", &[name], name, version)
+    }
+
     /// A crate.
     pub(crate) fn cargo(name: &str, version: &str) -> Option<Self> {
         Self::new("cargo", &[name], name, version)

@@ -329,3 +329,33 @@ fn what_is_no_package_has_no_url_and_a_whole_licence_is_no_name() {
     assert_eq!(Licence::name("UNKNOWN"), None);
     assert!(python::installed(Path::new("/nonexistent")).is_none());
 }
+
+#[test]
+fn what_workers_can_import_is_found_by_npms_and_bundlers_own_lists() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(path, text).unwrap();
+    };
+    assert!(npm::installed(folder.path()).is_empty() && ruby::vendored(folder.path()).is_empty());
+    let list = json!({"lockfileVersion": 3, "packages": {
+        "node_modules/hono": {"version": "4.6.0", "license": "MIT"},
+        "node_modules/a/node_modules/@b/c": {"version": "1.0.0"},
+        "node_modules/typescript": {"version": "5.0.0", "dev": true},
+        "node_modules/linked": {"link": true}
+    }});
+    write("node_modules/.package-lock.json", &list.to_string());
+    let packages = npm::installed(folder.path());
+    let urls: Vec<&str> = packages.iter().map(|package| package.purl.as_str()).collect();
+    assert_eq!(urls, ["pkg:npm/%40b/c@1.0.0", "pkg:npm/hono@4.6.0"]);
+    assert_eq!(packages[1].licence, Some(Licence::Name("MIT".into())));
+
+    let stub =
+        "# -*- encoding: utf-8 -*-\n# stub: rack 3.1.8 ruby lib\n\nGem::Specification.new do |s|\nend\n";
+    write("vendor/bundle/ruby/3.4.0/specifications/rack-3.1.8.gemspec", stub);
+    write("vendor/bundle/ruby/3.4.0/gems/rack-3.1.8/rack.gemspec", stub);
+    write("vendor/bundle/specifications/odd-1.gemspec", "Gem::Specification.new\n");
+    let gems = ruby::vendored(folder.path());
+    assert_eq!(gems.iter().map(|gem| gem.purl.as_str()).collect::<Vec<_>>(), ["pkg:gem/rack@3.1.8"]);
+}

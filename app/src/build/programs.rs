@@ -19,6 +19,8 @@ pub(super) struct Programs {
     pub(super) shared: BTreeMap<Language, PathBuf>,
     /// Programs of one worker, by its name.
     single: BTreeMap<String, PathBuf>,
+    /// What they were made with.
+    pub(super) lock: Lock,
 }
 
 /// What can be made beside all else.
@@ -54,12 +56,12 @@ impl Programs {
             });
             ended.collect()
         });
-        let mut programs = Self { shared: BTreeMap::new(), single: BTreeMap::new() };
+        let (mut shared, mut single) = (BTreeMap::new(), BTreeMap::new());
         for made in made {
             for made in made? {
                 match made {
-                    Made::Shared(language, path) => _ = programs.shared.insert(language, path),
-                    Made::Single(worker, path) => _ = programs.single.insert(worker, path),
+                    Made::Shared(language, path) => _ = shared.insert(language, path),
+                    Made::Single(worker, path) => _ = single.insert(worker, path),
                 }
             }
         }
@@ -67,7 +69,7 @@ impl Programs {
         if lock != *project.lock() {
             lock.write(project.dir())?;
         }
-        Ok(programs)
+        Ok(Self { shared, single, lock })
     }
 
     /// The program of a worker that has one of its own.

@@ -66,6 +66,17 @@ pub(crate) struct LockedPackages {
     packages: Vec<String>,
 }
 
+impl LockedPackages {
+    /// Name, version and hash of each.
+    pub(crate) fn list(&self) -> impl Iterator<Item = (&str, &str, Option<Sha256>)> {
+        self.packages.iter().filter_map(|line| {
+            let (package, hash) = line.split_once(' ').unwrap_or((line, ""));
+            let (name, version) = package.split_once("==")?;
+            Some((name, version, hash.strip_prefix("--hash=sha256:").and_then(|hash| hash.parse().ok())))
+        })
+    }
+}
+
 /// The packages in a folder.
 pub(super) struct Packages {
     pub(super) folder: PathBuf,
@@ -394,6 +405,14 @@ mod tests {
         fs_err::write(folder.path().join("more.txt"), "bottle\n").unwrap();
         assert_ne!(requirements(folder.path()).unwrap().unwrap().0, before);
         assert!(dependencies("[project]\ndependencies = [\"--index-url=x\"]").is_err());
+    }
+
+    #[test]
+    fn a_locked_package_has_a_name_a_version_and_a_hash() {
+        let hash = Sha256::of(b"");
+        let packages = vec![format!("a-b==1.0 --hash=sha256:{hash}"), "c==2".into(), "nothing".into()];
+        let locked = LockedPackages { requirements: String::new(), packages };
+        assert_eq!(locked.list().collect::<Vec<_>>(), [("a-b", "1.0", Some(hash)), ("c", "2", None)]);
     }
 
     #[test]

@@ -85,6 +85,10 @@ fn packages_are_installed_once_and_the_same_ones_from_then_on() {
     let lock = fs_err::read_to_string(project.path().join("wharf.lock")).unwrap();
     assert!(lock.contains("bottle==") && lock.contains("--hash=sha256:"), "{lock}");
     drop(server);
+    wharf.run(&["build", text(project.path()), "-t", "localhost/x", "--sbom"]).succeeded();
+    let blobs = fs_err::read_dir(wharf.store().join("blobs/sha256")).unwrap();
+    let mut documents = blobs.filter_map(|blob| fs_err::read_to_string(blob.ok()?.path()).ok());
+    assert!(documents.any(|text| text.contains("CycloneDX") && text.contains("pkg:pypi/bottle@")));
     // Another machine installs by the lock; a package of another hash is refused.
     let other = lock.replace("--hash=sha256:", "--hash=sha256:0000");
     fs_err::write(project.path().join("wharf.lock"), other).unwrap();
