@@ -41,6 +41,25 @@ fn a_command_of_the_project_makes_a_worker_and_its_route_is_chosen() {
 }
 
 #[test]
+fn assembly_script_by_npms_own_compiler_speaks_cgi() {
+    let packages = json!({"private": true, "devDependencies": {
+        "assemblyscript": "0.28.20", "@assemblyscript/wasi-shim": "0.1.0"
+    }});
+    let source = "const query = process.env.get(\"QUERY_STRING\");\n\
+        process.stdout.write(\"content-type: text/plain\\r\\n\\r\\nhello \" + query + \"\\n\");\n";
+    let build = "npm install --no-audit --no-fund --loglevel=error && npx asc hello.ts \
+        --config node_modules/@assemblyscript/wasi-shim/asconfig.json -O -o hello.wasm";
+    let project =
+        Project::empty().with("_hello/package.json", packages.to_string()).with("_hello/hello.ts", source).with(
+            "wharf.toml",
+            format!("[workers.hello]\ncomponent = \"_hello/hello.wasm\"\nbuild = {{ command = \"{build}\", workdir = \"_hello\" }}\n"),
+        );
+    let wharf = Wharf::new();
+    let server = wharf.serve(text(project.path()));
+    assert_eq!(body(&server, "/hello?ada"), "hello ada\n");
+}
+
+#[test]
 fn a_project_in_a_git_repository_is_served_and_runs_no_command_unasked() {
     let repository = Project::empty()
         .with("sites/a/public/index.html", "from git")
