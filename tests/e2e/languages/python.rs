@@ -132,7 +132,7 @@ fn requests_go_where_they_are_granted_by_any_of_pythons_clients() {
     assert_eq!(asked.status, 200, "{}", server.daemon.log());
     let expected = serde_json::json!([
         ["GET", "a=1", 0, null],
-        ["POST", "", 12, "application/json"],
+        ["POST", "", 15, "application/json"],
         ["PUT", "", 100_000, null],
         "ConnectionRefusedError"
     ]);
