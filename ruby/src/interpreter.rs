@@ -32,7 +32,7 @@ pub(crate) fn id() -> String {
 }
 
 /// Our own Ruby, for the folder `/wharf` of its file system.
-const RUNTIME: [(&str, &str); 13] = [
+const RUNTIME: [(&str, &str); 14] = [
     ("wharf.rb", include_str!("../ruby/wharf.rb")),
     ("wharf/gems.rb", include_str!("../ruby/wharf/gems.rb")),
     ("wharf/kv.rb", include_str!("../ruby/wharf/kv.rb")),
@@ -45,6 +45,7 @@ const RUNTIME: [(&str, &str); 13] = [
     ("standins/io/wait.rb", include_str!("../ruby/standins/io/wait.rb")),
     ("standins/rubygems.rb", include_str!("../ruby/standins/rubygems.rb")),
     ("standins/socket.rb", include_str!("../ruby/standins/socket.rb")),
+    ("standins/tempfile.rb", include_str!("../ruby/standins/tempfile.rb")),
     ("standins/timeout.rb", include_str!("../ruby/standins/timeout.rb")),
 ];
 
