@@ -58,6 +58,18 @@ pub enum CommandError {
         /// The command.
         command: String,
     },
+    /// A path that its settings name.
+    #[error("`{setting}` of worker {worker:?} names {path:?}: no such {} below {folder}", if *setting == "watch" { "file or folder" } else { "folder" })]
+    NoSuchPath {
+        /// The worker.
+        worker: String,
+        /// `workdir` or `watch`.
+        setting: &'static str,
+        /// What it names.
+        path: PathBuf,
+        /// What that is relative to.
+        folder: String,
+    },
     /// A project from elsewhere wants to run it.
     #[error("worker {worker:?} has a build command, and projects from elsewhere run none: {command}")]
     Refused {
@@ -82,7 +94,7 @@ impl CommandError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Failed { .. } | Self::Io { .. } => None,
+            Self::Failed { .. } | Self::NoSuchPath { .. } | Self::Io { .. } => None,
             Self::NoOutput { .. } => {
                 Some("`component` is the path of the file that the command makes, below the project".into())
             }
@@ -114,6 +126,18 @@ pub(crate) fn build(
     }
     if !workshop.is_trusted {
         return Err(CommandError::Refused { worker: name.into(), command: command.command.clone() });
+    }
+    let no_such = |setting, path: &Path, folder: &Path| CommandError::NoSuchPath {
+        worker: name.into(),
+        setting,
+        path: path.to_owned(),
+        folder: folder.display().to_string(),
+    };
+    if !workdir.is_dir() {
+        return Err(no_such("workdir", &command.workdir, project.dir()));
+    }
+    if let Some(path) = command.watch.iter().find(|path| !workdir.join(path).exists()) {
+        return Err(no_such("watch", path, &workdir));
     }
     make();
     let ran = Command::new("sh")
@@ -252,6 +276,31 @@ mod tests {
         assert_eq!(built(&place, command).unwrap(), (b"2".to_vec(), true));
         fs_err::remove_file(place.folder.path().join("project/out.wasm")).unwrap();
         assert_eq!(built(&place, command).unwrap(), (b"2".to_vec(), false));
+    }
+
+    #[test]
+    fn a_path_that_leads_nowhere_is_said_and_nothing_runs() {
+        let place = place();
+        let dir = place.folder.path().join("project");
+        for (build, expected) in [
+            ("workdir = \"src\"", "`workdir` of worker \"x\" names \"src\": no such folder below "),
+            (
+                "workdir = \"_src\", watch = [\"in\", \"_src/in\"]",
+                "`watch` of worker \"x\" names \"_src/in\": no such file or folder below ",
+            ),
+        ] {
+            let command = "touch ran";
+            let settings = format!(
+                "[workers.x]\ncomponent = \"out.wasm\"\nbuild = {{ command = {command:?}, {build} }}\n"
+            );
+            fs_err::write(dir.join("wharf.toml"), settings).unwrap();
+            let project = Project::open(&dir).unwrap();
+            let command = project.config().workers["x"].build.clone().unwrap();
+            let error =
+                super::build(&project, "x", (&command, "out.wasm"), &place.workshop, &|| ()).unwrap_err();
+            assert!(error.to_string().starts_with(expected), "{error}");
+            assert!(!dir.join("_src/ran").exists());
+        }
     }
 
     #[test]

@@ -140,20 +140,24 @@ fn builds(project: &Project, source: Option<(&str, &str)>, rounds: usize) -> ([V
 
 /// What componentize-py takes for a worker of its own.
 fn componentize(rounds: usize) -> Vec<f64> {
-    let tools = testbed::folder().join("runtimes");
-    let found = fs_err::read_dir(&tools).expect("the toolchains are installed");
-    let mut found = found.filter_map(|entry| Some(entry.ok()?.path().join("bin/componentize-py")));
-    let program = found.find(|program| program.is_file()).expect("componentize-py is installed");
+    let runtimes = testbed::folder().join("runtimes");
+    let found = fs_err::read_dir(&runtimes).expect("the toolchains are installed");
+    let mut found = found.filter_map(|entry| Some(entry.ok()?.path()));
+    let package = found.find(|folder| folder.join("componentize_py/__init__.py").is_file());
+    let package = package.expect("componentize-py is installed");
     let repository = testbed::repository();
     let scratch = tempfile::tempdir().expect("a folder can be made");
     let rounds = (0..rounds).map(|_| {
-        let mut command = Command::new(&program);
+        // The script that pip makes, without the environment that it was made in.
+        let mut command = Command::new("python3");
         command
+            .args(["-c", "import sys; from componentize_py import script; sys.exit(script())"])
             .args(["--wit-path", text(&repository.join("app/python/wit")), "--world", "worker"])
             .args(["componentize", "app", "--python-path"])
             .arg(repository.join("tests/guests/python-hello"))
             .args(["--output", "made.wasm"])
             .current_dir(scratch.path())
+            .env("PYTHONPATH", &package)
             .env("VIRTUAL_ENV", scratch.path())
             .env("PYTHONDONTWRITEBYTECODE", "1");
         milliseconds(&run(&mut command).exited(0))

@@ -1,11 +1,13 @@
 //! Workers by each language's own tools.
 
+mod frameworks;
 mod go;
 mod javascript;
 mod new;
 mod programs;
 mod python;
 mod ruby;
+mod runtimes;
 
 use wharf_tests::http::get;
 use wharf_tests::network::Host;

@@ -17,6 +17,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # A column of docs/http.md, which the tests can do without.
 "$here/wrangler.sh" >/dev/null || printf 'testbed: going on without wrangler\n' >&2
 "$here/guests.sh" >/dev/null
+"$here/gems.sh" >/dev/null
 "$here/../../examples/hello/build.sh"
 "$here/../../examples/python-wasm/build-site.sh"
 "$here/../../examples/sites/build.sh"

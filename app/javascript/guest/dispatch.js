@@ -6,6 +6,7 @@
 
 import { exit } from "wasi:cli/exit@0.2.10";
 import { environment } from "./environment.js";
+import "./form_data.js";
 import { Cache, binding, forget } from "./kv.js";
 import { positions } from "./source_map.js";
 import { built } from "./web.js";

@@ -259,6 +259,22 @@ def patch_http_client(module):
     module.HTTPSConnection.connect = connect_tls
 
 
+def patch_urllib(module):
+    """`urllib.request`: what fails before there is a response is a URLError, as where the
+    connection is made before the request is sent."""
+    own = module.AbstractHTTPHandler.do_open
+
+    def do_open(self, *arguments, **keywords):
+        try:
+            return own(self, *arguments, **keywords)
+        except (module.URLError, TimeoutError, module.http.client.HTTPException):
+            raise
+        except OSError as error:
+            raise module.URLError(error) from error
+
+    module.AbstractHTTPHandler.do_open = do_open
+
+
 def patch_urllib3(module):
     """`urllib3.connection`, which has a `connect` of its own."""
 
@@ -399,6 +415,7 @@ def patch_anyio(module):
 # By the module that is changed once it is imported.
 PATCHES = {
     "http.client": patch_http_client,
+    "urllib.request": patch_urllib,
     "urllib3.connection": patch_urllib3,
     "httpcore": patch_httpcore,
     "anyio._backends._asyncio": patch_anyio,

@@ -2,12 +2,13 @@
 
 use std::process::Command;
 
+use serde_json::json;
 use wharf_tests::fixture::{Tools, with_tools};
 use wharf_tests::http::{get, request};
 use wharf_tests::network::Host;
 use wharf_tests::process::run;
 use wharf_tests::project::Project;
-use wharf_tests::wharf::{Wharf, text};
+use wharf_tests::wharf::{Server, Wharf, text};
 
 use super::body;
 
@@ -28,6 +29,18 @@ const TYPESCRIPT: &str = "import { greet } from '../lib/_greet';\n\
       },\n\
     };\n";
 
+/// What a form holds: names, and the bytes or the text.
+const FORM: &str = "export default async (request) => {\n  \
+    try {\n    \
+      const entries = [...await request.formData()].map(async ([name, value]) => typeof value === 'string'\n      \
+        ? [name, value]\n      \
+        : [name, value.name, value.type, [...new Uint8Array(await value.arrayBuffer())]]);\n    \
+      return Response.json(await Promise.all(entries));\n  \
+    } catch (error) {\n    \
+      return new Response(`${error}`, { status: 400 });\n  \
+    }\n\
+  };\n";
+
 #[test]
 fn workers_in_all_forms_share_a_component_and_not_their_state() {
     let kv = tempfile::tempdir().unwrap();
@@ -43,6 +56,7 @@ fn workers_in_all_forms_share_a_component_and_not_their_state() {
         .with("node_modules/shout/package.json", "{\"name\":\"shout\",\"main\":\"index.js\"}")
         .with("node_modules/shout/index.js", "module.exports = (text) => text.toUpperCase();\n")
         .with("shout.js", "import shout from 'shout';\nexport default () => new Response(shout('hello'));\n")
+        .with("form.js", FORM)
         .with(
             "stream.js",
             "export default () => new Response(new ReadableStream({\n  \
@@ -79,8 +93,39 @@ fn workers_in_all_forms_share_a_component_and_not_their_state() {
     let posted = request(&Host, &["--data-binary", "\u{1}\u{7f}x"], &server.at("/api/x"));
     assert_eq!((posted.status, posted.body.as_str()), (201, "\u{1}\u{7f}x"));
     assert_eq!(posted.headers("set-cookie").collect::<Vec<_>>(), ["a=1", "b=2"]);
+    forms_are_read(&server);
     let digest = wharf.build(project.path(), "localhost/js:1");
     assert_eq!(wharf.build(project.path(), "localhost/js:2"), digest, "unchanged: from the cache");
+}
+
+/// All bytes come as they were sent, and what is no form is said to be none.
+#[track_caller]
+fn forms_are_read(server: &Server) {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let file = folder.path().join("all.bin");
+    let mut bytes: Vec<u8> = (0..=255).collect();
+    bytes.extend_from_slice(b"\r\n--\r\n\r\n");
+    fs_err::write(&file, &bytes).expect("a file can be written");
+    let sent = ["-F", "a \"b=\u{e4}", "-F", &format!("file=@{};filename=x.bin", text(&file)), "-F", "empty="];
+    let form = request(&Host, &sent, &server.at("/form"));
+    let expected =
+        json!([["a \"b", "\u{e4}"], ["file", "x.bin", "application/octet-stream", bytes], ["empty", ""]]);
+    assert_eq!(form.json(), expected);
+    let form = request(&Host, &["--data", "a=1&a=%20"], &server.at("/form"));
+    assert_eq!(form.json(), json!([["a", "1"], ["a", " "]]));
+    for (content_type, body, expected) in [
+        ("multipart/form-data", "--x", "no boundary"),
+        ("multipart/form-data; boundary=x", "", "does not begin with the boundary"),
+        ("multipart/form-data; boundary=x", "--xy\r\n\r\n", "not followed by a line break"),
+        ("multipart/form-data; boundary=x", "--x\r\nname: a\r\n\r\nb", "ends in the middle"),
+        ("multipart/form-data; boundary=x", "--x\r\nname: a\r\n\r\nb\r\n--x--", "has no name"),
+    ] {
+        let sent = ["-H", &format!("content-type: {content_type}"), "--data-binary", body];
+        let refused = request(&Host, &sent, &server.at("/form"));
+        assert_eq!(refused.status, 400, "{body:?}: {refused:?}");
+        assert!(refused.body.starts_with("TypeError: cannot read the form: "), "{refused:?}");
+        assert!(refused.body.contains(expected), "{body:?}: {refused:?}");
+    }
 }
 
 #[test]

@@ -108,8 +108,8 @@ const ASK: &str = "import json\nimport urllib.request\n\nimport httpx\nimport re
         answers.append(httpx.put(echo, content=b'x' * 100_000).json())\n    \
         try:\n        \
             urllib.request.urlopen('http://127.0.0.1:1/')\n    \
-        except ConnectionRefusedError as error:\n        \
-            answers.append(type(error).__name__)\n    \
+        except urllib.error.URLError as error:\n        \
+            answers.append(type(error.reason).__name__)\n    \
         return Response.json(answers)\n";
 
 const ECHO: &str = "from wharf import Response\n\n\
