@@ -359,9 +359,9 @@ fn worker(project: &Project, source: &WorkerSource, component: usize, abi: Abi) 
 }
 
 fn component(file: &str, path: &Path) -> Result<Component, BuildError> {
-    let (sha256, size) = hash(path)?;
-    let wasi = abi::wasi_of(&fs_err::read(path).map_err(BuildError::Read)?);
-    Ok(Component { file: file.to_owned(), size, sha256, wasi })
+    let wasm = fs_err::read(path).map_err(BuildError::Read)?;
+    let (size, sha256) = (wasm.len() as u64, Sha256::of(&wasm));
+    Ok(Component { file: file.to_owned(), size, sha256, wasi: abi::wasi_of(&wasm) })
 }
 
 /// How the program in the `.wasm` file `path` is spoken to.

@@ -104,7 +104,7 @@ impl Packing<'_> {
         for (architecture, native) in self.natives {
             let mut image = self.image(linux(*architecture), "/wharf-host");
             let native = self.layer("native", program(native))?;
-            let code = self.layer("aot", self.machine_code(*architecture)?)?;
+            let code = self.layer("aot", self.machine_code(*architecture))?;
             let layers = [("native", native)].into_iter().chain(shared.clone()).chain([("aot", code)]);
             for (name, layer) in layers {
                 if let Some(layer) = layer {
@@ -182,12 +182,14 @@ impl Packing<'_> {
         Ok(entries)
     }
 
-    fn machine_code(&self, architecture: Architecture) -> Result<Vec<Entry>> {
+    fn machine_code(&self, architecture: Architecture) -> Vec<Entry> {
         let files = self.code.get(&architecture).into_iter().flatten();
         let described = self.app.manifest.components.iter().zip(files);
         let entries = described.map(|(component, code)| {
-            let (sha256, _) = Sha256::of_reader(fs_err::File::open(code)?)?;
-            Ok(below_app(&format!("aot/{}.cwasm", component.sha256), code, sha256))
+            // Known by its name, which has the compiler and the component: what these make is
+            // always the same, and twice the component's size.
+            let known = Sha256::of(code.as_os_str().as_encoded_bytes());
+            below_app(&format!("aot/{}.cwasm", component.sha256), code, known)
         });
         entries.collect()
     }
@@ -255,8 +257,9 @@ fn below_app(path: &str, file: &Path, sha256: Sha256) -> Entry {
     Entry { path: format!("app/{path}"), content, mode: FileMode::Regular }
 }
 
-/// Names all that goes into a layer. What files hold was hashed when the app
-/// was built; the layer's writer fails on one that changed since in size.
+/// Names all that goes into a layer. What files hold was hashed when the app was built,
+/// but for machine code, whose name says it; the layer's writer fails on one that changed
+/// since in size.
 fn fingerprint(entries: &[Entry], created: Timestamp, compression: Compression) -> Digest {
     let mut text = format!("{FORM}, {compression:?}, created {}\n", created.seconds());
     for Entry { path, content, mode } in entries {
