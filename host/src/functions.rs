@@ -27,10 +27,6 @@ const MAGIC: &[u8; 16] = b"wharf functions1";
 /// Where the entries begin.
 const HEAD: usize = MAGIC.len() + 32;
 
-/// What is fresh is kept if it is more than this part of what is known: code that start-up
-/// data is part of differs each time, and is not worth a file of 40 MB.
-const WORTH: usize = 128;
-
 /// Bytes of a key, and of the length after it.
 const KEY: usize = 32;
 const LENGTH: usize = 4;
@@ -77,12 +73,11 @@ impl Functions {
     /// The file can't be written; the old one stays.
     pub(crate) fn save(&self) -> io::Result<()> {
         let fresh = std::mem::take(&mut *self.fresh.lock().unwrap_or_else(PoisonError::into_inner));
-        let empty = Known::default();
-        let known = self.known.get().unwrap_or(&empty);
-        let size: usize = fresh.values().map(|value| KEY + LENGTH + value.len()).sum();
-        if size <= known.bytes.len() / WORTH {
+        if fresh.is_empty() {
             return Ok(());
         }
+        let empty = Known::default();
+        let known = self.known.get().unwrap_or(&empty);
         let old = |was_used: bool| {
             let entries = known.index.iter();
             let entries =
@@ -187,7 +182,7 @@ mod tests {
         first.save().unwrap();
         let second = Functions::new(path.clone());
         assert!(second.get(&[1; KEY]).is_some());
-        assert!(second.insert(&[3; KEY], vec![3; LARGEST / 64]));
+        assert!(second.insert(&[3; KEY], vec![3; 1000]));
         second.save().unwrap();
         let third = Functions::new(path.clone());
         let has = |n: u8| third.get(&[n; KEY]).is_some();

@@ -7,7 +7,7 @@ load File.join(RbConfig::CONFIG["rubylibdir"], "tempfile.rb")
 class Tempfile
   # A file that is in memory and has no path: what a form uploads, in Rack.
   class InMemory < StringIO
-    def initialize(*, mode: 0, **) = super(+"", "w+b")
+    def initialize = super(+"", "w+b")
     def path = nil
     def length = size
     def unlink = nil

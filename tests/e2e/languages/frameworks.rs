@@ -40,7 +40,8 @@ fn answers(server: &Server, at: &str, has: &[Has]) {
     assert_eq!(get(&Host, &server.at(&format!("{at}/fail"))).status, 500, "{at}");
     let folder = tempfile::tempdir().expect("a folder can be made");
     if has.contains(&Has::Upload) {
-        // More than frameworks keep in memory, where there are files; and no text.
+        // Larger than what frameworks keep in memory before they ask for a temporary
+        // file; and no UTF-8, which a reader of text would change in size.
         let file = folder.path().join("a b.bin");
         let bytes: Vec<u8> =
             (0..3_000_000_u32).map(|at| (at.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect();
